@@ -1,0 +1,194 @@
+//! The JSON that others rely on: names here are a contract, fields may only be added.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /api/v1/members`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Members {
+    /// This node's name; empty when it is alone.
+    #[serde(rename = "self")]
+    pub own: String,
+    /// Everybody known, this node included.
+    pub members: Vec<Member>,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// Node name.
+    pub name: String,
+    /// Gossip address.
+    pub address: String,
+    /// `alive`, `suspect`, `failed` or `left`.
+    pub state: String,
+    /// Whether it is this node.
+    #[serde(rename = "self")]
+    pub own: bool,
+    /// Digest of its configuration; empty until heard.
+    pub config_digest: String,
+    /// Node id, hex.
+    pub node_id: String,
+    /// Boot id, hex.
+    pub boot_id: String,
+    /// Its version; empty until heard.
+    pub version: String,
+    /// Seconds since its state last changed.
+    pub since_s: f64,
+}
+
+/// `GET /api/v1/rules`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rules {
+    /// In the order of the file.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Name.
+    pub name: String,
+    /// Listeners.
+    pub listen: Vec<String>,
+    /// Balancing policy, as in the configuration.
+    pub balance: String,
+    /// Live connections.
+    pub active: u64,
+    /// Connections accepted since start.
+    pub connections: u64,
+    /// Ended sessions by reason.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Bytes from clients.
+    pub bytes_up: u64,
+    /// Bytes to clients.
+    pub bytes_down: u64,
+    /// Backends that can be used, of `backends_total`.
+    pub backends_up: usize,
+    /// All backends.
+    pub backends_total: usize,
+    /// Whether too few are healthy and all are used.
+    pub panic: bool,
+}
+
+/// `GET /api/v1/backends`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Backends {
+    /// By rule, then in the order of the file.
+    pub backends: Vec<Backend>,
+}
+
+/// One backend of one rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Rule.
+    pub rule: String,
+    /// Resolved address.
+    pub address: String,
+    /// As configured.
+    pub name: String,
+    /// `up`, `down`, `drain` or `ejected`; `unchecked` before the first result.
+    pub state: String,
+    /// Configured weight.
+    pub weight: u32,
+    /// Used only when no other can be.
+    pub backup: bool,
+    /// Live connections of this node.
+    pub active: u64,
+    /// Connections of this node since start.
+    pub connections: u64,
+    /// Connects that failed.
+    pub connect_failures: u64,
+    /// Last check's result in words; empty before the first.
+    pub last_check: String,
+    /// Every node's verdict by node name: `up` or `down`.
+    pub votes: BTreeMap<String, String>,
+}
+
+/// `GET /api/v1/limits`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Rate limits, by rule.
+    pub limits: Vec<Limit>,
+}
+
+/// One rate limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Rule.
+    pub rule: String,
+    /// `cluster` or `node`.
+    pub scope: String,
+    /// `token_bucket` or `fixed_window`.
+    pub algorithm: String,
+    /// Admissions per second.
+    pub rate: f64,
+    /// Burst.
+    pub burst: f64,
+    /// Admitted by this node since start.
+    pub admitted: u64,
+    /// Refused by this node since start.
+    pub refused: u64,
+    /// Keys tracked.
+    pub keys: u64,
+    /// Most keys tracked.
+    pub max_keys: u64,
+    /// Served without being tracked because the table was full.
+    pub untracked: u64,
+    /// Tokens debited because peers spent them.
+    pub spent_elsewhere: u64,
+    /// Refuses nobody.
+    pub shadow: bool,
+}
+
+/// `GET /api/v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Node name.
+    pub node: String,
+    /// Version of the program.
+    pub version: String,
+    /// Seconds since start.
+    pub uptime_s: f64,
+    /// What `/readyz` says.
+    pub ready: bool,
+    /// Why not ready, empty when it is.
+    pub not_ready: Vec<String>,
+    /// The configuration that runs, and whether the last one read was good.
+    pub config: ConfigStatus,
+    /// Live connections.
+    pub connections: u64,
+    /// Worker threads.
+    pub workers: usize,
+    /// Process id.
+    pub pid: u32,
+    /// Gossip, when this node is in a cluster.
+    pub gossip: Option<GossipStatus>,
+}
+
+/// The configuration that runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// Whether the last file read was good.
+    pub ok: bool,
+    /// Digest of what runs.
+    pub digest: String,
+    /// When it was loaded, RFC 3339 UTC.
+    pub loaded_at: String,
+    /// All faults of the last file, when it was not good.
+    pub error: Option<String>,
+}
+
+/// How gossip stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GossipStatus {
+    /// Where peers find us.
+    pub address: String,
+    /// Whether datagrams are authenticated.
+    pub authenticated: bool,
+    /// What to do when they are not.
+    pub advice: String,
+    /// Alive members, this node included.
+    pub alive: usize,
+}

@@ -1,0 +1,88 @@
+//! Where the shown values come from: the node implements this, so that admin knows no wing.
+
+use super::shapes;
+
+/// What admin asks of the node. Called on the control runtime, never on a worker.
+pub trait Sources: Send + Sync {
+    /// `/api/v1/status`.
+    fn status(&self) -> shapes::Status;
+    /// `/api/v1/members`.
+    fn members(&self) -> shapes::Members;
+    /// `/api/v1/rules`.
+    fn rules(&self) -> shapes::Rules;
+    /// `/api/v1/backends`.
+    fn backends(&self) -> shapes::Backends;
+    /// `/api/v1/limits`.
+    fn limits(&self) -> shapes::Limits;
+    /// What `/metrics` adds to the shapes above.
+    fn metrics(&self) -> Metrics;
+    /// `Err` with the reasons when `/readyz` should fail.
+    fn ready(&self) -> Result<(), Vec<String>>;
+    /// Asks the node to leave the cluster and stop, as SIGTERM does.
+    fn leave(&self);
+}
+
+/// Figures that no JSON shape shows. Counters are since start.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Per rule.
+    pub rules: Vec<RuleMetrics>,
+    /// Reloads that were taken, and that were refused.
+    pub reloads: (u64, u64),
+    /// Unix seconds of the running configuration.
+    pub config_loaded_at: f64,
+    /// Pauses of accept loops, by cause (`emfile`, …).
+    pub accept_pauses: Vec<(&'static str, u64)>,
+    /// Access log lines dropped because the writer could not keep up.
+    pub access_log_dropped: u64,
+    /// Gossip, when in a cluster.
+    pub gossip: Option<GossipMetrics>,
+}
+
+/// Figures of one rule.
+#[derive(Clone, Debug, Default)]
+pub struct RuleMetrics {
+    /// Rule.
+    pub rule: String,
+    /// Seconds a session's phase took, as a histogram: (phase, upper bounds, counts per bucket
+    /// not cumulative with one more for +Inf, sum).
+    pub phases: Vec<PhaseMetrics>,
+    /// Connections waiting for a full backend.
+    pub queued: u64,
+    /// Clients with a connection cap or bandwidth state.
+    pub tracked_clients: u64,
+}
+
+/// One histogram.
+#[derive(Clone, Debug, Default)]
+pub struct PhaseMetrics {
+    /// `wait`, `connect` or `total`.
+    pub phase: &'static str,
+    /// Upper bounds in seconds.
+    pub bounds: &'static [f64],
+    /// Counts per bucket (not cumulative); one more than `bounds`, for +Inf.
+    pub counts: Vec<u64>,
+    /// Sum in seconds.
+    pub sum: f64,
+}
+
+/// Figures of gossip.
+#[derive(Clone, Debug, Default)]
+pub struct GossipMetrics {
+    /// Datagrams and bytes sent, by type.
+    pub sent: Vec<(&'static str, u64, u64)>,
+    /// Datagrams and bytes received, by type.
+    pub received: Vec<(&'static str, u64, u64)>,
+    /// Datagrams dropped, by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// Whether datagrams are authenticated.
+    pub authenticated: bool,
+    /// Counter rows held.
+    pub rows: u64,
+    /// Alive members whose configuration digest differs from ours.
+    pub drifted: u64,
+    /// Local health score, 0 is good.
+    pub health_score: u64,
+    /// Times that the traffic cap held something back.
+    pub throttled: u64,
+}

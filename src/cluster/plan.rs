@@ -1,0 +1,24 @@
+//! What a node is told about its cluster.
+
+use std::net::SocketAddr;
+
+use crate::base::{Endpoint, NodeName};
+
+/// The `cluster:` section as meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterPlan {
+    /// Where gossip is heard (UDP).
+    pub bind: SocketAddr,
+    /// Where peers find us, when it is not `bind`.
+    pub advertise: Option<SocketAddr>,
+    /// Seeds, resolved anew each time.
+    pub peers: Vec<Endpoint>,
+    /// Default: host name and gossip port.
+    pub node_name: NodeName,
+    /// Clusters with other labels are not heard.
+    pub label: String,
+    /// Gossip and counters, bytes per second sent by this node.
+    pub traffic_cap: u64,
+    /// Plaintext gossip was asked for in words.
+    pub insecure: bool,
+}

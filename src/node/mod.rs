@@ -1,0 +1,1 @@
+//! The node: boot, build, reload, drain.

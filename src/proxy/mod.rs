@@ -1,0 +1,5 @@
+//! The way of a connection: accepted → admitted → dialled → relayed → told.
+
+pub mod plan;
+
+pub use plan::RulePlan;

@@ -1,0 +1,125 @@
+//! What a rule asks of its traffic, as meant (the configuration as written is `config`'s).
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::base::LimitId;
+
+/// A rate limit of one rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitPlan {
+    /// The same on every node.
+    pub id: LimitId,
+    /// How tokens come and go.
+    pub algorithm: Algorithm,
+    /// Whose tokens count together.
+    pub scope: LimitScope,
+    /// What shares one bucket.
+    pub key: LimitKey,
+    /// What happens to a refused connection.
+    pub action: Action,
+    /// IPv6 clients are grouped by this many bits.
+    pub ipv6_prefix: u8,
+    /// Clients that are never limited nor tracked.
+    pub exempt: Vec<IpNet>,
+    /// Count and report, refuse nobody.
+    pub shadow: bool,
+    /// Bound of the table.
+    pub max_keys: u32,
+}
+
+/// How a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Algorithm {
+    /// Refilled steadily up to a burst.
+    TokenBucket(Quota),
+    /// So many per window, windows aligned to the node's start.
+    FixedWindow {
+        /// Admissions per window.
+        limit: NonZeroU32,
+        /// Length of a window.
+        window: Duration,
+    },
+}
+
+/// A token bucket's rate and size; neither can be zero.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quota {
+    /// Tokens per second, finite and above 0.
+    pub rate: f64,
+    /// Most tokens that can be saved, at least 1.
+    pub burst: f64,
+}
+
+/// Whose admissions a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitScope {
+    /// All nodes' together.
+    Cluster,
+    /// This node's alone.
+    Node,
+}
+
+/// What shares one bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitKey {
+    /// Each client address (or IPv6 prefix).
+    Client,
+    /// One bucket for the whole rule.
+    Rule,
+}
+
+/// What happens to a connection over the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Orderly close.
+    Reject,
+    /// Reset.
+    Drop,
+    /// Waits for a token, then is rejected.
+    Delay {
+        /// Connections that may wait at once, per limit.
+        queue: u32,
+        /// Longest wait.
+        max: Duration,
+    },
+}
+
+/// Caps on connections at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CapsPlan {
+    /// Per client address.
+    pub per_client: Option<NonZeroU32>,
+    /// Over all clients of the rule.
+    pub total: Option<NonZeroU32>,
+}
+
+/// Bandwidth of a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BandwidthPlan {
+    /// Shared by all connections of one client address.
+    pub client: Rates,
+    /// Shared by all connections to one backend.
+    pub backend: Rates,
+}
+
+/// Bytes per second; `None` is unlimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Client to backend.
+    pub upload: Option<NonZeroU64>,
+    /// Backend to client.
+    pub download: Option<NonZeroU64>,
+}
+
+/// Networks that may, and may not, connect: the more specific network wins; with an `allow` list,
+/// nobody else may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessPlan {
+    /// Who may.
+    pub allow: Vec<IpNet>,
+    /// Who may not.
+    pub deny: Vec<IpNet>,
+}

@@ -1,0 +1,62 @@
+//! What a rule asks of its backends, as meant.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::balance::Policy;
+use crate::base::{Endpoint, RuleName, Share};
+use crate::health::{CheckPlan, OutlierPlan};
+use crate::traffic::Rates;
+
+/// A rule's backends and how they are used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolPlan {
+    /// The rule.
+    pub rule: RuleName,
+    /// As configured, in order; names resolve to any number of addresses.
+    pub backends: Vec<BackendPlan>,
+    /// Who is asked first.
+    pub policy: Policy,
+    /// Active checks.
+    pub check: CheckPlan,
+    /// Passive ejection.
+    pub outlier: OutlierPlan,
+    /// Below this healthy share all backends are used; 0 switches it off.
+    pub panic_threshold: Share,
+    /// A backend that comes up gets its weight over this long.
+    pub slow_start: Duration,
+    /// One connect attempt.
+    pub connect_timeout: Duration,
+    /// Backends tried for one connection.
+    pub connect_attempts: u32,
+    /// Connections per backend at once, on this node.
+    pub connection_limit: Option<NonZeroU32>,
+    /// Waiting for a full backend.
+    pub queue: QueuePlan,
+    /// Bandwidth per backend.
+    pub bandwidth: Rates,
+    /// `tcp:` options for the connections made.
+    pub tcp: crate::net::TcpOptions,
+}
+
+/// One configured backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendPlan {
+    /// Address or name.
+    pub address: Endpoint,
+    /// Share of the traffic, 0 takes none.
+    pub weight: u32,
+    /// Used only when no other backend can be.
+    pub backup: bool,
+    /// Own cap, wins over the pool's.
+    pub max_connections: Option<NonZeroU32>,
+}
+
+/// A bounded wait for a place at a full backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueuePlan {
+    /// Connections that may wait at once; 0: none.
+    pub size: u32,
+    /// Longest wait.
+    pub timeout: Duration,
+}
