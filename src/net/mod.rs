@@ -1,6 +1,12 @@
 //! Sockets: options, listeners that never die, relay and splice, names. The only room with
 //! `unsafe`.
 
+pub mod connect;
+pub mod listener;
 pub mod options;
+pub mod resolver;
 
-pub use options::{Keepalive, TcpOptions};
+pub use connect::connect;
+pub use listener::{PauseCause, Pauses, poll_accept};
+pub use options::{Keepalive, TcpOptions, bind_listener, bind_listeners, bind_udp};
+pub use resolver::{ResolveError, Resolved, Resolver};
