@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use crate::base::{KeyHash, LimitId};
 
-/// One line of a ledger: what this node has admitted for a key since it began to track it.
+/// One line of a ledger: what this node has admitted for a key. Peers merge lines by the largest
+/// `total`; what lies above both `since` and the total they know is news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent {
     /// The limit.
@@ -16,6 +17,12 @@ pub struct Spent {
     pub key: KeyHash,
     /// Tokens, cumulative, only grows while the process lives.
     pub total: u64,
+    /// Where `total` stood when the node began to track the key (again): a key that was evicted
+    /// and comes back starts above everything that was told of it before.
+    pub since: u64,
+    /// How many of the tokens still matter to somebody who hears of the key for the first time, or
+    /// after a silence; the others have long been refilled.
+    pub recent: u32,
 }
 
 /// Ledger out: what this node admitted.
@@ -27,8 +34,8 @@ pub trait Ledger: Send + Sync {
 
 /// Levels in: what the others admitted.
 pub trait Levels: Send + Sync {
-    /// Peers spent `tokens` more of `key`; unknown limits and keys that this node could not track
-    /// are ignored.
+    /// Peers spent `tokens` more of `key`. A key that was never seen here is tracked from now on,
+    /// as the peers' spending counts for this node too; unknown limits are ignored.
     fn spent_elsewhere(&self, now: Instant, limit: LimitId, key: KeyHash, tokens: u64);
 
     /// How many alive nodes share the limits, this one included: sizes the flush thresholds.
