@@ -1,0 +1,400 @@
+//! The contract as one table: every key, what its value looks like, and which keys and words come
+//! only with a later release. What a key is worth when it is left out stands in `file.rs`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::fault::{Wrong, quote};
+use super::written::{Size, Statuses, Written};
+use crate::base::{Endpoint, Share};
+
+/// One key of a section.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) is: Is,
+}
+
+/// What is known about a key.
+pub(super) enum Is {
+    /// It may be written.
+    Optional(Kind),
+    /// It must be written.
+    Required(Kind),
+    /// It may be written as long as it asks for what this version does anyway; so nobody reads it.
+    NoOp(Kind),
+    /// It is refused by name.
+    Later(Later),
+}
+
+/// What brings a key or a word.
+#[derive(Clone, Copy)]
+pub(super) enum Later {
+    ClusterLimits,
+    Tls,
+    Http,
+    Someday,
+}
+
+impl Later {
+    /// Behind "not in this version".
+    pub(super) fn why(self) -> &'static str {
+        match self {
+            Later::ClusterLimits => " (it comes with the next step of cluster-wide limits)",
+            Later::Tls => " (it comes with TLS)",
+            Later::Http => " (it comes with HTTP)",
+            Later::Someday => "",
+        }
+    }
+}
+
+/// What a value looks like.
+pub(super) enum Kind {
+    /// `true` or `false`.
+    Bool,
+    /// `false`; `true` comes later.
+    False(Later),
+    /// A whole number within these bounds.
+    Int(u64, u64),
+    /// A number above 0, fractions allowed.
+    Rate,
+    /// A text that this function understands.
+    Text(fn(&str) -> Result<(), Wrong>),
+    /// One of these words.
+    Words(&'static [Word]),
+    /// A list.
+    List(&'static Kind),
+    /// One, or a list of them.
+    OneOrMore(&'static Kind),
+    /// Keys and values.
+    Section(&'static [Key]),
+    /// Keys and values, or in short the value of the first key.
+    Short(&'static [Key]),
+    /// A section of a later release that is only understood as far as `enabled: false`.
+    Disabled(Later),
+}
+
+/// A word that may be written.
+pub(super) enum Word {
+    Now(&'static str),
+    /// A name that ends in `:` stands for every word that begins with it.
+    Later(&'static str, Later),
+}
+
+use Kind::{Bool, Disabled, False, Int, List, OneOrMore, Section, Short, Text, Words};
+use Later::{ClusterLimits, Http, Someday, Tls};
+use Word::Now;
+
+const fn key(name: &'static str, kind: Kind) -> Key {
+    Key { name, is: Is::Optional(kind) }
+}
+
+const fn must(name: &'static str, kind: Kind) -> Key {
+    Key { name, is: Is::Required(kind) }
+}
+
+const fn no_op(name: &'static str, kind: Kind) -> Key {
+    Key { name, is: Is::NoOp(kind) }
+}
+
+const fn later(name: &'static str, later: Later) -> Key {
+    Key { name, is: Is::Later(later) }
+}
+
+const COUNT: Kind = Int(1, u32::MAX as u64);
+const COUNT_OR_NONE: Kind = Int(0, u32::MAX as u64);
+const PORT: Kind = Int(1, 65_535);
+const SPAN: Kind = Text(any::<Duration>);
+/// A wait that must be one: a time-out of zero would refuse everything.
+const WAIT: Kind = Text(wait);
+const SHARE: Kind = Text(any::<Share>);
+const BYTES: Kind = Text(bytes);
+const WORDS_OF_A_NAME: Kind = Text(name);
+const PATH: Kind = Text(path);
+const ANYTHING: Kind = Text(line);
+const NETWORKS: Kind = List(&Text(any::<IpNet>));
+
+pub(super) static FILE: &[Key] = &[
+    key("workers", Int(1, 1024)),
+    key("shutdown_timeout", SPAN),
+    key("drain_delay", SPAN),
+    key("log", Section(LOG)),
+    key("access_log", Section(ACCESS_LOG)),
+    key("admin", Section(ADMIN)),
+    key("trusted_proxies", NETWORKS),
+    key("tcp", Section(TCP)),
+    must("rules", List(&Section(RULE))),
+    key("cluster", Section(CLUSTER)),
+    later("tracing", Http),
+];
+
+static LOG: &[Key] =
+    &[key("level", Text(log_level)), key("format", Words(&[Now("text"), Now("json")]))];
+
+static ACCESS_LOG: &[Key] =
+    &[key("output", PATH), key("format", Words(&[Now("json"), Now("text"), Now("combined")]))];
+
+static ADMIN: &[Key] = &[key("listen", Text(any::<SocketAddr>)), key("token_file", PATH)];
+
+static TCP: &[Key] = &[
+    key("nodelay", Bool),
+    key("keepalive", Section(KEEPALIVE)),
+    key("backlog", Int(1, 65_535)),
+    key("max_handshakes", COUNT),
+];
+
+// The kernel counts in seconds and takes no more than 32767 of them, and 127 probes.
+static KEEPALIVE: &[Key] = &[
+    key("idle", Text(keepalive_time)),
+    key("interval", Text(keepalive_time)),
+    key("count", Int(1, 127)),
+];
+
+static RULE: &[Key] = &[
+    key("name", WORDS_OF_A_NAME),
+    must("listen", OneOrMore(&Text(any::<SocketAddr>))),
+    key("protocol", Words(&[Now("tcp"), Word::Later("http", Http)])),
+    key(
+        "balance",
+        Words(&[
+            Now("weighted_round_robin"),
+            Now("least_connections"),
+            Now("power_of_two"),
+            Now("consistent_hash"),
+            Now("random"),
+            Word::Later("peak_ewma", Http),
+        ]),
+    ),
+    must("backends", List(&Short(BACKEND))),
+    key("health_check", Section(HEALTH_CHECK)),
+    key("outlier", Section(OUTLIER)),
+    key("panic_threshold", SHARE),
+    key("slow_start", SPAN),
+    key("connect_timeout", WAIT),
+    key("connect_attempts", Int(1, 100)),
+    key("idle_timeout", SPAN),
+    key("backend_connection_limit", Short(BACKEND_CONNECTION_LIMIT)),
+    key("backend_queue", Section(BACKEND_QUEUE)),
+    key("rate_limit", Section(RATE_LIMIT)),
+    key("connection_limit", Section(CONNECTION_LIMIT)),
+    key("bandwidth_limit", Section(BANDWIDTH_LIMIT)),
+    key("access", Section(ACCESS)),
+    no_op("proxy_protocol", Section(PROXY_PROTOCOL)),
+    no_op("tls", Disabled(Tls)),
+    no_op("backend_tls", Disabled(Tls)),
+    later("authorization", Tls),
+    later("routes", Http),
+    later("http", Http),
+    later("retries", Http),
+    later("circuit_breaker", Http),
+    later("sticky", Http),
+    no_op("cache", Disabled(Http)),
+    no_op("compression", Disabled(Http)),
+];
+
+static BACKEND: &[Key] = &[
+    must("address", Text(any::<Endpoint>)),
+    key("weight", Int(0, 65_535)),
+    key("backup", Bool),
+    key("max_connections", COUNT),
+    key("server_name", WORDS_OF_A_NAME),
+    later("zone", Someday),
+    no_op("tls", Disabled(Tls)),
+];
+
+static HEALTH_CHECK: &[Key] = &[
+    key("type", Words(&[Now("tcp"), Now("http"), Now("none")])),
+    key("interval", Text(interval)),
+    key("timeout", WAIT),
+    key("rise", Int(1, 1000)),
+    key("fall", Int(1, 1000)),
+    key("port", PORT),
+    key("path", Text(request_path)),
+    key("host", WORDS_OF_A_NAME),
+    key("expect_status", OneOrMore(&Text(any::<Statuses>))),
+    key("expect_body", ANYTHING),
+];
+
+static OUTLIER: &[Key] =
+    &[key("failures", COUNT_OR_NONE), key("eject_for", WAIT), key("max_ejected", SHARE)];
+
+static BACKEND_CONNECTION_LIMIT: &[Key] = &[must("limit", COUNT), no_op("scope", Words(NODE_ONLY))];
+
+static NODE_ONLY: &[Word] = &[Now("node"), Word::Later("cluster", ClusterLimits)];
+
+static BACKEND_QUEUE: &[Key] = &[key("size", COUNT_OR_NONE), key("timeout", WAIT)];
+
+static RATE_LIMIT: &[Key] = &[
+    key("enabled", Bool),
+    key("requests_per_second", Kind::Rate),
+    key("burst", COUNT),
+    key("type", Words(&[Now("token_bucket"), Now("fixed_window"), Now("none")])),
+    key("limit", COUNT),
+    key("window", WAIT),
+    key("scope", Words(&[Now("cluster"), Now("node")])),
+    key(
+        "key",
+        Words(&[
+            Now("client"),
+            Now("rule"),
+            Word::Later("identity", Tls),
+            Word::Later("header:", Http),
+        ]),
+    ),
+    no_op(
+        "consistency",
+        Words(&[
+            Now("auto"),
+            Word::Later("optimistic", ClusterLimits),
+            Word::Later("strict", ClusterLimits),
+        ]),
+    ),
+    no_op("on_partition", Words(&[Now("full"), Word::Later("proportional", ClusterLimits)])),
+    no_op(
+        "on_isolated",
+        Words(&[
+            Now("local_full"),
+            Word::Later("local_share", ClusterLimits),
+            Word::Later("deny", ClusterLimits),
+        ]),
+    ),
+    key("action", Words(&[Now("reject"), Now("drop"), Now("delay")])),
+    key("delay_queue", COUNT),
+    key("delay_max", WAIT),
+    key("ipv6_prefix", Int(1, 128)),
+    key("exempt", NETWORKS),
+    key("shadow", Bool),
+    key("max_keys", Int(1, 1 << 26)),
+];
+
+static CONNECTION_LIMIT: &[Key] =
+    &[key("per_client", COUNT), key("total", COUNT), no_op("scope", Words(NODE_ONLY))];
+
+static BANDWIDTH_LIMIT: &[Key] = &[
+    key("enabled", Bool),
+    key("client", Section(RATES)),
+    key("backend", Section(RATES)),
+    no_op("scope", Words(NODE_ONLY)),
+];
+
+static RATES: &[Key] = &[key("upload_per_sec", BYTES), key("download_per_sec", BYTES)];
+
+static ACCESS: &[Key] = &[key("allow", NETWORKS), key("deny", NETWORKS)];
+
+static PROXY_PROTOCOL: &[Key] = &[
+    key("accept", False(Tls)),
+    key("send", Words(&[Now("none"), Word::Later("v1", Tls), Word::Later("v2", Tls)])),
+];
+
+static CLUSTER: &[Key] = &[
+    key("enabled", Bool),
+    key("bind_addr", Text(any::<SocketAddr>)),
+    later("sync_addr", ClusterLimits),
+    key("peers", List(&Text(any::<Endpoint>))),
+    key("node_name", WORDS_OF_A_NAME),
+    key("advertise_addr", Text(reachable)),
+    key("label", WORDS_OF_A_NAME),
+    later("state_dir", ClusterLimits),
+    later("probe_all_below", ClusterLimits),
+    key("traffic_cap", BYTES),
+    later("keys_file", ClusterLimits),
+    key("insecure", Bool),
+    no_op("profile", Words(&[Now("lan"), Word::Later("wan", ClusterLimits)])),
+    later("accept_plaintext_until", ClusterLimits),
+];
+
+fn any<T: Written>(text: &str) -> Result<(), Wrong> {
+    T::read(text).map(drop)
+}
+
+fn at_least(text: &str, least: Duration) -> Result<(), Wrong> {
+    if Duration::read(text)? < least {
+        let what = format!("{} is too short", quote(text));
+        return Err(Wrong::new(what, format!("write at least {}ms", least.as_millis())));
+    }
+    Ok(())
+}
+
+fn wait(text: &str) -> Result<(), Wrong> {
+    at_least(text, Duration::from_millis(1))
+}
+
+fn interval(text: &str) -> Result<(), Wrong> {
+    at_least(text, Duration::from_millis(10))
+}
+
+fn keepalive_time(text: &str) -> Result<(), Wrong> {
+    let time = Duration::read(text)?;
+    if time < Duration::from_secs(1) || time > Duration::from_secs(32_767) {
+        let what = format!("{} is not a keepalive time", quote(text));
+        return Err(Wrong::new(what, "write from `1s` to `9h`"));
+    }
+    Ok(())
+}
+
+fn bytes(text: &str) -> Result<(), Wrong> {
+    if Size::read(text)?.0 == 0 {
+        return Err(Wrong::new("0 lets nothing pass", "leave the key out for no limit"));
+    }
+    Ok(())
+}
+
+fn name(text: &str) -> Result<(), Wrong> {
+    let fine = |c: char| !c.is_whitespace() && !c.is_control();
+    // Spaces inside are for people; elsewhere a name stands in tables, labels and log lines.
+    if text.is_empty() || text.len() > 128 || !text.chars().all(|c| fine(c) || c == ' ') {
+        let what = format!("{} cannot be a name", quote(text));
+        return Err(Wrong::new(what, "write 1 to 128 printable characters"));
+    }
+    if text.trim() != text {
+        let what = format!("{} begins or ends with a space", quote(text));
+        return Err(Wrong::new(what, "take the space out"));
+    }
+    Ok(())
+}
+
+fn line(text: &str) -> Result<(), Wrong> {
+    if text.is_empty() {
+        return Err(Wrong::new("the text is empty", "write a text, or leave the key out"));
+    }
+    Ok(())
+}
+
+fn path(text: &str) -> Result<(), Wrong> {
+    line(text)?;
+    if text.contains('\0') {
+        return Err(Wrong::new("a path cannot hold a zero byte", "write a path"));
+    }
+    Ok(())
+}
+
+fn request_path(text: &str) -> Result<(), Wrong> {
+    if !text.starts_with('/') || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        let what = format!("{} is not a request path", quote(text));
+        return Err(Wrong::new(what, "write a path that begins with `/`, for example `/healthz`"));
+    }
+    Ok(())
+}
+
+fn reachable(text: &str) -> Result<(), Wrong> {
+    let addr = SocketAddr::read(text)?;
+    if addr.ip().is_unspecified() || addr.port() == 0 {
+        let what = format!("{} is not an address that peers can reach", quote(text));
+        return Err(Wrong::new(what, "write this node's own address and gossip port"));
+    }
+    Ok(())
+}
+
+fn log_level(text: &str) -> Result<(), Wrong> {
+    let parsed = tracing_subscriber::EnvFilter::builder().parse(text);
+    // A lone unknown word is taken for a target there, here it is a mistyped level.
+    let lone = !text.contains(['=', ',', '[']);
+    let level = matches!(text, "off" | "error" | "warn" | "info" | "debug" | "trace");
+    if text.is_empty() || parsed.is_err() || (lone && !level) {
+        let what = format!("{} is not a log level", quote(text));
+        let remedy = "write error, warn, info, debug or trace, or `tidegate::cluster=debug,info`";
+        return Err(Wrong::new(what, remedy));
+    }
+    Ok(())
+}

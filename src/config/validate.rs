@@ -1,0 +1,182 @@
+//! From the file as written to the plan as meant: what the values mean together. Each check says
+//! its fault at the field that should be mended.
+
+mod cluster;
+mod limits;
+mod listeners;
+mod rule;
+
+use std::path::{Path, PathBuf};
+
+use super::digest::digest;
+use super::fault::{Fault, Wrong};
+use super::file::{self, File, values};
+use super::judge::Places;
+use super::plan::{
+    AccessLogFormat, AccessLogOutput, AccessLogPlan, AdminPlan, LogFormat, LogPlan, Plan,
+};
+use crate::net::{Keepalive, TcpOptions};
+
+/// Where faults and warnings are put while the plan is made.
+pub(super) struct Findings<'a> {
+    places: &'a Places,
+    faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+}
+
+impl Findings<'_> {
+    fn fault(&mut self, field: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.faults.push(self.places.fault(field, Wrong::new(what, remedy)));
+    }
+
+    /// Only when `field` was written at all: that it is missing has been said.
+    fn fault_if_written(&mut self, field: &str, what: &str, remedy: &str) {
+        if self.places.has(field) {
+            self.fault(field, what, remedy);
+        }
+    }
+
+    /// Only when none of `keys` was written: one that was refused has been said.
+    fn fault_if_whole(&mut self, field: &str, keys: &[&str], what: &str, remedy: &str) {
+        if !keys.iter().any(|key| self.places.has(&format!("{field}.{key}"))) {
+            self.fault(field, what, remedy);
+        }
+    }
+
+    fn warn(&mut self, field: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.warnings.push(self.places.fault(field, Wrong::new(what, remedy)));
+    }
+}
+
+/// The plan with its faults and its warnings; it only counts when there are no faults. Relative
+/// paths are relative to `dir`, the directory of the file.
+pub(super) fn plan(file: &File, places: &Places, dir: &Path) -> (Plan, Vec<Fault>, Vec<Fault>) {
+    let mut found = Findings { places, faults: Vec::new(), warnings: Vec::new() };
+    let tcp = tcp(&file.tcp);
+    let cluster = file.cluster.as_ref().map(|cluster| cluster::plan(cluster, &mut found));
+    let rules = rule::plans(&file.rules, cluster.is_some(), tcp, &mut found);
+    let admin = admin(&file.admin, dir, &mut found);
+    if file.rules.is_empty() {
+        let remedy = "write at least one, with `listen` and `backends`";
+        found.fault_if_written("rules", "there is no rule", remedy);
+    }
+    listeners::check(&rules, admin.listen, &mut found);
+    if !file.trusted_proxies.is_empty() {
+        let what = "nothing asks for it yet: no rule reads a PROXY header in this version";
+        found.warn("trusted_proxies", what, "");
+    }
+    let plan = Plan {
+        workers: file.workers.map_or_else(cores, |workers| workers as usize),
+        shutdown_timeout: file.shutdown_timeout.0,
+        drain_delay: file.drain_delay.0,
+        log: LogPlan {
+            level: file.log.level.clone(),
+            format: match file.log.format {
+                file::LogFormat::Text => LogFormat::Text,
+                file::LogFormat::Json => LogFormat::Json,
+            },
+        },
+        access_log: file.access_log.as_ref().and_then(|log| access_log(log, dir, &mut found)),
+        admin,
+        trusted_proxies: values(&file.trusted_proxies),
+        tcp,
+        rules: rules.into_iter().map(|(_, rule)| rule).collect(),
+        cluster,
+        digest: digest(file),
+    };
+    (plan, found.faults, found.warnings)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn tcp(tcp: &file::Tcp) -> TcpOptions {
+    TcpOptions {
+        nodelay: tcp.nodelay,
+        keepalive: Keepalive {
+            idle: tcp.keepalive.idle.0,
+            interval: tcp.keepalive.interval.0,
+            count: tcp.keepalive.count,
+        },
+        backlog: tcp.backlog,
+        max_handshakes: tcp.max_handshakes,
+    }
+}
+
+fn access_log(
+    log: &file::AccessLog,
+    dir: &Path,
+    found: &mut Findings<'_>,
+) -> Option<AccessLogPlan> {
+    let output = match log.output.as_deref() {
+        Some("stdout") => AccessLogOutput::Stdout,
+        Some("off") => return None,
+        Some(path) => AccessLogOutput::File(beside(dir, Path::new(path))),
+        None => {
+            let what = "is off, for it has no `output`";
+            found.warn("access_log", what, "write `output: stdout` or a path");
+            return None;
+        }
+    };
+    let format = match log.format {
+        file::AccessLogFormat::Json => AccessLogFormat::Json,
+        file::AccessLogFormat::Text => AccessLogFormat::Text,
+        file::AccessLogFormat::Combined => AccessLogFormat::Combined,
+    };
+    Some(AccessLogPlan { output, format })
+}
+
+fn admin(admin: &file::Admin, dir: &Path, found: &mut Findings<'_>) -> AdminPlan {
+    let listen = admin.listen.0;
+    let token = match &admin.token_file {
+        Some(path) => match token(&beside(dir, path)) {
+            Ok(token) => Some(token),
+            Err(wrong) => {
+                found.fault("admin.token_file", wrong.what, wrong.remedy);
+                None
+            }
+        },
+        None => None,
+    };
+    if admin.token_file.is_none() && !listen.ip().to_canonical().is_loopback() {
+        let what = format!("{listen} can be reached from elsewhere and has no token");
+        let remedy = format!("add `token_file:`, or listen on `127.0.0.1:{}`", listen.port());
+        found.fault("admin.listen", what, remedy);
+    }
+    AdminPlan { listen, token }
+}
+
+/// Reads a token: one line, as it goes into an `Authorization` field.
+fn token(path: &Path) -> Result<String, Wrong> {
+    const LONGEST: u64 = 4096;
+    let read = || -> std::io::Result<String> {
+        use std::io::Read as _;
+        let mut text = String::new();
+        std::fs::File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|error| {
+        let what = format!("{} cannot be read: {error}", path.display());
+        Wrong::new(what, "write the path of a readable file, relative to this file")
+    })?;
+    let token = text.trim();
+    if token.is_empty() {
+        let what = format!("{} is empty", path.display());
+        return Err(Wrong::new(
+            what,
+            "put a secret into it, for example of `openssl rand -hex 32`",
+        ));
+    }
+    if text.len() as u64 > LONGEST || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        let what = format!("{} does not hold a token", path.display());
+        let remedy = "put one line of at most 4096 printable ASCII characters without spaces there";
+        return Err(Wrong::new(what, remedy));
+    }
+    Ok(token.to_owned())
+}
+
+fn beside(dir: &Path, path: &Path) -> PathBuf {
+    // `join` keeps an absolute path as it is.
+    dir.join(path.strip_prefix("./").unwrap_or(path))
+}

@@ -1,0 +1,101 @@
+//! The cluster section: names, and where plaintext gossip may go.
+
+use std::net::IpAddr;
+
+use super::Findings;
+use crate::base::{Host, NodeName};
+use crate::cluster::ClusterPlan;
+use crate::config::file::{self, values};
+
+pub(super) fn plan(cluster: &file::Cluster, found: &mut Findings<'_>) -> ClusterPlan {
+    let bind = cluster.bind_addr.0;
+    let advertise = cluster.advertise_addr.as_ref().map(|addr| addr.0);
+    if cluster.insecure {
+        let what = "gossip is plaintext, and this asks for it wherever it goes";
+        found.warn("cluster.insecure", what, "take it out where all addresses are private");
+    } else {
+        keep_private("cluster.bind_addr", bind.ip(), found);
+        if let Some(advertise) = advertise {
+            keep_private("cluster.advertise_addr", advertise.ip(), found);
+        }
+        for (i, peer) in cluster.peers.iter().enumerate() {
+            if let Some(Host::Ip(ip)) = peer.as_ref().map(|peer| &peer.0.host) {
+                keep_private(&format!("cluster.peers[{i}]"), *ip, found);
+            }
+        }
+    }
+    if let Some(advertise) = advertise
+        && advertise.is_ipv4() != bind.is_ipv4()
+    {
+        let what = format!("{advertise} and bind_addr {bind} are not of one address family");
+        found.fault("cluster.advertise_addr", what, "write both as IPv4 or both as IPv6");
+    }
+    let name = cluster.node_name.clone();
+    let name = name.unwrap_or_else(|| format!("{}:{}", host_name(), bind.port()));
+    ClusterPlan {
+        bind,
+        advertise,
+        peers: values(&cluster.peers),
+        node_name: NodeName::from(name.as_str()),
+        label: cluster.label.clone(),
+        traffic_cap: cluster.traffic_cap.0.0,
+        insecure: cluster.insecure,
+    }
+}
+
+/// Gossip is not sealed in this version: it must not cross a public network unasked.
+fn keep_private(field: &str, ip: IpAddr, found: &mut Findings<'_>) {
+    if is_public(ip) {
+        let what = format!("{ip} is a public address, and gossip is plaintext in this version");
+        let remedy = "write a private address, or `insecure: true` if you accept that";
+        found.fault(field, what, remedy);
+    }
+}
+
+/// Neither this host, nor a private, link-local or carrier's shared network.
+fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            !(ip.is_unspecified()
+                || ip.is_loopback()
+                || ip.is_private()
+                || ip.is_link_local()
+                || shared)
+        }
+        IpAddr::V6(ip) => {
+            !(ip.is_unspecified()
+                || ip.is_loopback()
+                || ip.is_unique_local()
+                || ip.is_unicast_link_local())
+        }
+    }
+}
+
+fn host_name() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let read = read.or_else(|_| std::fs::read_to_string("/etc/hostname")).unwrap_or_default();
+    match read.trim() {
+        "" => "localhost".to_owned(),
+        name => name.chars().filter(|c| c.is_ascii_graphic()).take(100).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_cross_the_internet_are_public() {
+        let private = "127.0.0.1 10.1.2.3 172.16.0.1 192.168.0.1 169.254.1.1 100.64.0.1 0.0.0.0 \
+                       ::1 fd00::1 fe80::1 :: ::ffff:10.0.0.1";
+        for ip in private.split_whitespace() {
+            assert!(!is_public(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in "1.1.1.1 172.32.0.1 100.128.0.1 203.0.113.7 2001:db8::1 ::ffff:8.8.8.8".split(' ')
+        {
+            assert!(is_public(ip.parse().unwrap()), "{ip}");
+        }
+    }
+}

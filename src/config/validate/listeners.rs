@@ -1,0 +1,85 @@
+//! Listeners: one address has one owner, and no rule sends its connections to itself.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Findings;
+use crate::proxy::RulePlan;
+
+/// `rules` with their index in the file. Port 0 is the system's choice and never meets another.
+pub(super) fn check(rules: &[(usize, RulePlan)], admin: SocketAddr, found: &mut Findings<'_>) {
+    let mut owners: Vec<(SocketAddr, String, &RulePlan)> = Vec::new();
+    for (i, rule) in rules {
+        for (l, listen) in rule.listen.iter().enumerate() {
+            let at = format!("rules[{i}].listen[{l}]");
+            if listen.port() != 0 {
+                meet(*listen, rule, &at, &owners, found);
+                if overlap(*listen, admin) {
+                    let what = format!(
+                        "{listen} of rule `{}` is also where `admin.listen` ({admin}) listens",
+                        rule.name
+                    );
+                    found.fault(&at, what, "give one of them another port");
+                }
+                reach_itself(*listen, rule, *i, found);
+            }
+            owners.push((*listen, at, rule));
+        }
+    }
+}
+
+fn meet(
+    listen: SocketAddr,
+    rule: &RulePlan,
+    at: &str,
+    owners: &[(SocketAddr, String, &RulePlan)],
+    found: &mut Findings<'_>,
+) {
+    for (other, other_at, owner) in owners {
+        if *other == listen {
+            let what = if std::ptr::eq(*owner, rule) {
+                format!("{listen} is written twice in rule `{}`", rule.name)
+            } else {
+                format!(
+                    "{listen} of rule `{}` is already listened on by rule `{}` ({other_at})",
+                    rule.name, owner.name
+                )
+            };
+            found.fault(at, what, "give one of them another address or port");
+            return;
+        }
+        if overlap(*other, listen) {
+            // The system allows this; the more specific address wins.
+            let what = format!(
+                "{listen} of rule `{}` and {other} of rule `{}` ({other_at}) meet: connections go \
+                 to the more specific one",
+                rule.name, owner.name
+            );
+            found.warn(at, what, "give one of them another port if this is not meant");
+        }
+    }
+}
+
+/// A connection to such a backend would come back to the rule, again and again.
+fn reach_itself(listen: SocketAddr, rule: &RulePlan, i: usize, found: &mut Findings<'_>) {
+    for (b, backend) in rule.pool.backends.iter().enumerate() {
+        let Some(address) = backend.address.literal() else { continue };
+        let here = address.ip().is_loopback() && covers(listen.ip(), address.ip());
+        if address == listen || (here && address.port() == listen.port()) {
+            let what = format!("{address} is the rule's own listener {listen}: a loop");
+            let at = format!("rules[{i}].backends[{b}].address");
+            found.fault(&at, what, "write the address of the server behind");
+        }
+    }
+}
+
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port()
+        && a.port() != 0
+        && (a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
+}
+
+/// Whether a socket on `any` hears `one`: all addresses of its family. (Listeners on `[::]` are
+/// bound to IPv6 alone.)
+fn covers(any: IpAddr, one: IpAddr) -> bool {
+    any.is_unspecified() && any.is_ipv4() == one.is_ipv4()
+}

@@ -1,0 +1,211 @@
+//! Rules: names, backends, checks.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+use super::Findings;
+use super::limits;
+use crate::balance::Policy;
+use crate::base::RuleName;
+use crate::config::fault::quote;
+use crate::config::file::{self, Balance, CheckType, Items, values};
+use crate::health::{CheckKind, CheckPlan, OutlierPlan};
+use crate::net::TcpOptions;
+use crate::proxy::RulePlan;
+use crate::traffic::AccessPlan;
+use crate::upstream::{BackendPlan, PoolPlan, QueuePlan};
+
+/// Each rule with its index in the file.
+pub(super) fn plans(
+    rules: &Items<file::Rule>,
+    clustered: bool,
+    tcp: TcpOptions,
+    found: &mut Findings<'_>,
+) -> Vec<(usize, RulePlan)> {
+    let mut named: HashMap<RuleName, usize> = HashMap::new();
+    let mut plans = Vec::with_capacity(rules.len());
+    for (i, rule) in rules.iter().enumerate() {
+        let Some(rule) = rule else { continue };
+        let at = format!("rules[{i}]");
+        let name = name(rule, i);
+        match named.get(&name) {
+            // Listening twice on one address is told by the listeners.
+            Some(_) if rule.name.is_none() => {}
+            Some(first) => {
+                let what = format!("{} is already the name of rules[{first}]", quote(&name.0));
+                found.fault(&format!("{at}.name"), what, "give each rule a name of its own");
+            }
+            None => {
+                named.insert(name.clone(), i);
+            }
+        }
+        if clustered
+            && rule.name.is_none()
+            && rule.rate_limit.is_some()
+            && rule.listen.iter().flatten().any(|listen| !listen.0.ip().is_unspecified())
+        {
+            let what = "the rule has a limit and no name: nodes know a limit by its rule's name, \
+                        which is taken from the address";
+            found.warn(&at, what, "give the rule the same `name:` on every node");
+        }
+        plans.push((i, plan(rule, name, &at, clustered, tcp, found)));
+    }
+    plans
+}
+
+/// As written, or the first listener.
+fn name(rule: &file::Rule, i: usize) -> RuleName {
+    let name = rule.name.clone();
+    let name =
+        name.or_else(|| rule.listen.iter().flatten().next().map(|listen| listen.0.to_string()));
+    RuleName::from(name.unwrap_or_else(|| format!("rule-{i}")).as_str())
+}
+
+fn plan(
+    rule: &file::Rule,
+    name: RuleName,
+    at: &str,
+    clustered: bool,
+    tcp: TcpOptions,
+    found: &mut Findings<'_>,
+) -> RulePlan {
+    // Only TCP in this version: the schema refuses the rest.
+    let file::Protocol::Tcp = rule.protocol;
+    if rule.listen.is_empty() {
+        // Missing altogether is the schema's to say; an empty list lands here.
+        let what = "there is no listener";
+        found.fault_if_written(&format!("{at}.listen"), what, "write `listen: \"0.0.0.0:8080\"`");
+    }
+    let bandwidth = limits::bandwidth(rule.bandwidth_limit.as_ref());
+    let queue = QueuePlan { size: rule.backend_queue.size, timeout: rule.backend_queue.timeout.0 };
+    let connection_limit = rule.backend_connection_limit.as_ref().and_then(|limit| limit.limit);
+    let pool = PoolPlan {
+        rule: name.clone(),
+        backends: backends(&rule.backends, at, found),
+        policy: match rule.balance {
+            Balance::WeightedRoundRobin => Policy::WeightedRoundRobin,
+            Balance::LeastConnections => Policy::LeastConnections,
+            Balance::PowerOfTwo => Policy::PowerOfTwo,
+            Balance::ConsistentHash => Policy::ConsistentHash,
+            Balance::Random => Policy::Random,
+        },
+        check: check(&rule.health_check, &format!("{at}.health_check"), found),
+        outlier: OutlierPlan {
+            failures: rule.outlier.failures,
+            eject_for: rule.outlier.eject_for.0,
+            max_ejected: rule.outlier.max_ejected.0,
+        },
+        panic_threshold: rule.panic_threshold.0,
+        slow_start: rule.slow_start.0,
+        connect_timeout: rule.connect_timeout.0,
+        connect_attempts: rule.connect_attempts,
+        connection_limit: connection_limit.and_then(NonZeroU32::new),
+        queue,
+        bandwidth: bandwidth.backend,
+        tcp,
+    };
+    let capped = pool.connection_limit.is_some()
+        || pool.backends.iter().any(|backend| backend.max_connections.is_some());
+    if queue.size > 0 && !capped {
+        let what = "nobody will ever wait: no backend has a limit of connections";
+        let remedy = "add `backend_connection_limit` or `max_connections`";
+        found.warn(&format!("{at}.backend_queue"), what, remedy);
+    }
+    let limit_at = format!("{at}.rate_limit");
+    RulePlan {
+        rate_limit: rule
+            .rate_limit
+            .as_ref()
+            .and_then(|limit| limits::rate(limit, &name, &limit_at, clustered, found)),
+        name,
+        listen: values(&rule.listen),
+        pool,
+        idle_timeout: rule.idle_timeout.0,
+        caps: limits::caps(&rule.connection_limit),
+        bandwidth,
+        access: AccessPlan { allow: values(&rule.access.allow), deny: values(&rule.access.deny) },
+    }
+}
+
+fn backends(
+    backends: &Items<file::Backend>,
+    at: &str,
+    found: &mut Findings<'_>,
+) -> Vec<BackendPlan> {
+    let list = format!("{at}.backends");
+    if backends.is_empty() {
+        let remedy = "write `backends: [\"127.0.0.1:8081\"]`";
+        found.fault_if_written(&list, "there is no backend", remedy);
+    }
+    let mut first: HashMap<_, usize> = HashMap::new();
+    let mut plans = Vec::with_capacity(backends.len());
+    for (i, backend) in backends.iter().enumerate() {
+        let Some((backend, address)) =
+            backend.as_ref().and_then(|backend| Some((backend, &backend.address.as_ref()?.0)))
+        else {
+            continue;
+        };
+        let here = format!("{list}[{i}]");
+        if let Some(first) = first.insert(address.clone(), i) {
+            let what = format!("{address} is already backends[{first}]");
+            found.fault(
+                &format!("{here}.address"),
+                what,
+                "keep one, with a `weight` for its share",
+            );
+        }
+        if backend.server_name.is_some() {
+            let what = "has no use yet: backends are not reached by TLS in this version";
+            found.warn(&format!("{here}.server_name"), what, "");
+        }
+        plans.push(BackendPlan {
+            address: address.clone(),
+            weight: backend.weight,
+            backup: backend.backup,
+            max_connections: backend.max_connections.and_then(NonZeroU32::new),
+        });
+    }
+    if !plans.is_empty() && plans.iter().all(|backend| backend.weight == 0) {
+        found.warn(&list, "every weight is 0: no backend takes any traffic", "give one a weight");
+    }
+    plans
+}
+
+fn check(check: &file::HealthCheck, at: &str, found: &mut Findings<'_>) -> CheckPlan {
+    if check.kind != CheckType::Http {
+        for (key, written) in [
+            ("path", check.path.is_some()),
+            ("host", check.host.is_some()),
+            ("expect_status", check.expect_status.is_some()),
+            ("expect_body", check.expect_body.is_some()),
+        ] {
+            if written {
+                let what = "is only looked at by an HTTP check";
+                found.warn(&format!("{at}.{key}"), what, "write `type: http`, or take it out");
+            }
+        }
+    }
+    let kind = match check.kind {
+        CheckType::None => None,
+        CheckType::Tcp => Some(CheckKind::Tcp),
+        CheckType::Http => Some(CheckKind::Http {
+            path: check.path.clone().unwrap_or_else(|| "/".to_owned()),
+            host: check.host.clone(),
+            expect_status: match &check.expect_status {
+                Some(ranges) => {
+                    ranges.iter().flatten().flat_map(|range| range.0.0.clone()).collect()
+                }
+                None => vec![(200, 399)],
+            },
+            expect_body: check.expect_body.clone(),
+        }),
+    };
+    CheckPlan {
+        kind,
+        interval: check.interval.0,
+        timeout: check.timeout.0,
+        rise: check.rise,
+        fall: check.fall,
+        port: check.port,
+    }
+}
