@@ -1,11 +1,40 @@
 //! Traffic: who may come in, how often, how many at once and how fast. Pure: takes `now`, knows no
 //! socket and no task.
+//!
+//! ```text
+//!   client ─ Access ─ Caps ─ Limiter ─────────────── relay, paced by Pacer and ClientPacers
+//!            networks  permits  │ meter: token bucket or fixed window
+//!                               │ table: one slot per key, fixed memory
+//!                               └ Limits: ledger out, levels in ─ the cluster wing
+//! ```
 
 pub mod plan;
 pub mod window;
 
+mod access;
+mod caps;
+mod client_key;
+mod client_pacers;
+mod counts;
+mod limiter;
+mod limits;
+mod marks;
+mod meter;
+mod networks;
+mod pacer;
+mod queue;
+mod table;
+
+pub use access::Access;
+pub use caps::{CapReached, Caps, Permit};
+pub use client_pacers::{ClientPace, ClientPacers};
+pub use counts::LimitCounts;
+pub use limiter::{Decision, Limiter};
+pub use limits::Limits;
+pub use pacer::Pacer;
 pub use plan::{
     AccessPlan, Action, Algorithm, BandwidthPlan, CapsPlan, LimitKey, LimitPlan, LimitScope, Quota,
     Rates,
 };
+pub use queue::QueuePlace;
 pub use window::{Alone, Ledger, Levels, Question, Spent};

@@ -1,0 +1,210 @@
+//! Caps on connections at once, per client and over all clients. Exact: a permit is taken and given
+//! back under the client's lock, and the total is never above its cap, not even for a moment.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+
+use super::client_key::client_key;
+use super::plan::CapsPlan;
+
+const SHARDS: usize = 64;
+
+/// The caps of one rule and who is in.
+#[derive(Debug)]
+pub struct Caps {
+    plan: CapsPlan,
+    ipv6_prefix: u8,
+    /// Connections per client; only clients with a connection have an entry.
+    clients: Box<[Mutex<HashMap<IpAddr, u32>>]>,
+    hash: RandomState,
+    active: AtomicU32,
+}
+
+/// The right to be connected; given back on drop.
+#[derive(Debug)]
+pub struct Permit {
+    caps: Arc<Caps>,
+    /// Whose count goes down; `None` when clients are not counted.
+    client: Option<IpAddr>,
+}
+
+/// Which cap is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CapReached {
+    /// The client has as many connections as one client may.
+    PerClient,
+    /// The rule has as many connections as all clients together may.
+    Total,
+}
+
+impl CapReached {
+    /// For metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            CapReached::PerClient => "client_connection_limit",
+            CapReached::Total => "connection_limit",
+        }
+    }
+}
+
+impl Caps {
+    /// IPv6 clients count together by `ipv6_prefix` bits.
+    pub fn new(plan: CapsPlan, ipv6_prefix: u8) -> Self {
+        Caps {
+            plan,
+            ipv6_prefix,
+            clients: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hash: RandomState::new(),
+            active: AtomicU32::new(0),
+        }
+    }
+
+    /// A permit for one more connection of `client`, or the cap that says no (the client's own
+    /// first).
+    pub fn enter(self: &Arc<Self>, client: IpAddr) -> Result<Permit, CapReached> {
+        let Some(most) = self.plan.per_client else {
+            self.enter_total()?;
+            return Ok(Permit { caps: Arc::clone(self), client: None });
+        };
+        let client = client_key(client, self.ipv6_prefix);
+        let mut clients = self.shard(client).lock();
+        let connections = clients.get(&client).copied().unwrap_or(0);
+        if connections >= most.get() {
+            return Err(CapReached::PerClient);
+        }
+        self.enter_total()?;
+        clients.insert(client, connections + 1);
+        Ok(Permit { caps: Arc::clone(self), client: Some(client) })
+    }
+
+    /// Connections with a permit now.
+    pub fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// The caps.
+    pub fn plan(&self) -> &CapsPlan {
+        &self.plan
+    }
+
+    fn enter_total(&self) -> Result<(), CapReached> {
+        let most = self.plan.total.map_or(u32::MAX, |total| total.get());
+        self.active
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |active| {
+                (active < most).then_some(active + 1)
+            })
+            .map(|_| ())
+            .map_err(|_| CapReached::Total)
+    }
+
+    fn shard(&self, client: IpAddr) -> &Mutex<HashMap<IpAddr, u32>> {
+        &self.clients[self.hash.hash_one(client) as usize % SHARDS]
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Some(client) = self.client else {
+            self.caps.active.fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
+        let mut clients = self.caps.shard(client).lock();
+        self.caps.active.fetch_sub(1, Ordering::Relaxed);
+        if let Some(connections) = clients.get_mut(&client) {
+            *connections -= 1;
+            if *connections == 0 {
+                clients.remove(&client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn caps(per_client: u32, total: u32) -> Arc<Caps> {
+        let plan =
+            CapsPlan { per_client: NonZeroU32::new(per_client), total: NonZeroU32::new(total) };
+        Arc::new(Caps::new(plan, 64))
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_permit_is_given_back_on_drop() {
+        let caps = caps(1, 0);
+        let permit = caps.enter(ip("192.0.2.1")).unwrap();
+        assert_eq!(caps.enter(ip("192.0.2.1")).unwrap_err(), CapReached::PerClient);
+        assert!(caps.enter(ip("192.0.2.2")).is_ok());
+        drop(permit);
+        assert!(caps.enter(ip("192.0.2.1")).is_ok());
+    }
+
+    #[test]
+    fn a_refused_client_takes_nothing_from_the_total() {
+        let caps = caps(1, 2);
+        let _first = caps.enter(ip("192.0.2.1")).unwrap();
+        for _ in 0..5 {
+            assert_eq!(caps.enter(ip("192.0.2.1")).unwrap_err(), CapReached::PerClient);
+        }
+        let _second = caps.enter(ip("192.0.2.2")).unwrap();
+        assert_eq!(caps.enter(ip("192.0.2.3")).unwrap_err(), CapReached::Total);
+        assert_eq!(caps.active(), 2);
+    }
+
+    #[test]
+    fn an_ipv6_prefix_is_one_client() {
+        let caps = caps(1, 0);
+        let _permit = caps.enter(ip("2001:db8::1")).unwrap();
+        assert!(caps.enter(ip("2001:db8::2")).is_err());
+        assert!(caps.enter(ip("2001:db8:0:1::1")).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_clients_that_are_gone() {
+        let caps = caps(5, 0);
+        for n in 0..10_000u32 {
+            caps.enter(IpAddr::V4(n.into())).unwrap();
+        }
+        assert_eq!(caps.clients.iter().map(|shard| shard.lock().len()).sum::<usize>(), 0);
+        assert_eq!(caps.active(), 0);
+    }
+
+    #[test]
+    fn caps_are_exact_while_threads_come_and_go() {
+        let caps = caps(3, 10);
+        let inside = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..8u32 {
+                let (caps, inside) = (&caps, &inside);
+                scope.spawn(move || {
+                    for n in 0..5_000u32 {
+                        let Ok(permit) = caps.enter(IpAddr::V4(((n + thread) % 5).into())) else {
+                            continue;
+                        };
+                        assert!(inside.fetch_add(1, Ordering::SeqCst) < 10);
+                        if n % 3 == 0 {
+                            std::thread::yield_now();
+                        }
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(permit);
+                    }
+                });
+            }
+        });
+        assert_eq!(caps.active(), 0);
+        let held: Vec<_> = (0..3).map(|_| caps.enter(ip("192.0.2.1")).unwrap()).collect();
+        assert_eq!(caps.enter(ip("192.0.2.1")).unwrap_err(), CapReached::PerClient);
+        drop(held);
+    }
+}

@@ -1,0 +1,297 @@
+use std::num::NonZeroU32;
+
+use super::*;
+use crate::base::LimitId;
+use crate::base::time;
+use crate::traffic::plan::{Algorithm, LimitScope, Quota};
+
+fn plan(rate: f64, burst: f64) -> LimitPlan {
+    LimitPlan {
+        id: LimitId(1),
+        algorithm: Algorithm::TokenBucket(Quota { rate, burst }),
+        scope: LimitScope::Cluster,
+        key: LimitKey::Client,
+        action: Action::Reject,
+        ipv6_prefix: 64,
+        exempt: Vec::new(),
+        shadow: false,
+        max_keys: 1024,
+    }
+}
+
+fn limiter(plan: LimitPlan, start: Instant) -> Arc<Limiter> {
+    Arc::new(Limiter::new(plan, 11, 22, start))
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn client(n: u32) -> IpAddr {
+    IpAddr::V4(n.into())
+}
+
+fn admitted(limiter: &Limiter, client: IpAddr, asks: u32, now: Instant) -> u32 {
+    (0..asks).map(|_| u32::from(limiter.admit(client, now) == Decision::Admit)).sum()
+}
+
+fn drained(limiter: &Limiter, now: Instant, all: bool) -> Vec<Spent> {
+    let mut out = Vec::new();
+    limiter.drain(now, all, usize::MAX, &mut out);
+    out
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn each_client_has_its_own_bucket() {
+    let start = time::now();
+    let limiter = limiter(plan(1.0, 3.0), start);
+    assert_eq!(admitted(&limiter, ip("192.0.2.1"), 10, start), 3);
+    assert_eq!(admitted(&limiter, ip("192.0.2.2"), 10, start), 3);
+    assert_eq!(admitted(&limiter, ip("::ffff:192.0.2.2"), 10, start), 0);
+    assert_eq!(admitted(&limiter, ip("2001:db8::1"), 2, start), 2);
+    assert_eq!(admitted(&limiter, ip("2001:db8::2"), 10, start), 1);
+    let counts = limiter.counts();
+    assert_eq!((counts.admitted, counts.refused, counts.keys), (9, 33, 3));
+}
+
+#[test]
+fn a_limit_by_rule_is_one_bucket_for_all() {
+    let start = time::now();
+    let limiter = limiter(LimitPlan { key: LimitKey::Rule, ..plan(1.0, 3.0) }, start);
+    let all: u32 = (0..100).map(|n| admitted(&limiter, client(n), 1, start)).sum();
+    assert_eq!((all, limiter.counts().keys), (3, 1));
+}
+
+#[test]
+fn exempt_clients_are_neither_limited_nor_tracked() {
+    let start = time::now();
+    let exempt = vec!["10.0.0.0/8".parse().unwrap()];
+    let limiter = limiter(LimitPlan { exempt, ..plan(1.0, 1.0) }, start);
+    assert_eq!(admitted(&limiter, ip("10.1.2.3"), 100, start), 100);
+    assert_eq!(admitted(&limiter, ip("::ffff:10.1.2.3"), 100, start), 100);
+    assert_eq!(limiter.counts().keys, 0);
+    assert_eq!(admitted(&limiter, ip("192.0.2.1"), 100, start), 1);
+}
+
+#[test]
+fn shadow_mode_counts_and_refuses_nobody() {
+    let start = time::now();
+    let limiter = limiter(LimitPlan { shadow: true, ..plan(1.0, 2.0) }, start);
+    assert_eq!(admitted(&limiter, client(1), 10, start), 10);
+    assert_eq!((limiter.counts().admitted, limiter.counts().refused), (2, 8));
+}
+
+#[test]
+fn a_refusal_says_when_to_come_again() {
+    let start = time::now();
+    let limiter = limiter(plan(10.0, 1.0), start);
+    limiter.admit(client(1), start);
+    let Decision::Refuse { retry_after } = limiter.admit(client(1), start + 30 * MS) else {
+        panic!("admitted")
+    };
+    assert_eq!(retry_after, 70 * MS);
+    assert_eq!(limiter.admit(client(1), start + 30 * MS + retry_after), Decision::Admit);
+}
+
+#[test]
+fn the_queue_is_bounded_and_who_leaves_it_without_a_token_is_refused() {
+    let start = time::now();
+    let action = Action::Delay { queue: 2, max: Duration::from_secs(1) };
+    let limiter = limiter(LimitPlan { action, ..plan(10.0, 1.0) }, start);
+    assert_eq!(admitted(&limiter, client(1), 2, start), 1);
+    let mut waits = limiter.enter_queue().unwrap();
+    let gives_up = limiter.enter_queue().unwrap();
+    assert!(limiter.enter_queue().is_none());
+    assert!(matches!(waits.admit(client(1), start + 50 * MS), Decision::Refuse { .. }));
+    assert_eq!(waits.admit(client(1), start + 100 * MS), Decision::Admit);
+    drop((waits, gives_up));
+    let counts = limiter.counts();
+    assert_eq!((counts.admitted, counts.refused, counts.delayed), (2, 2, 2));
+    assert!(limiter.enter_queue().is_some());
+}
+
+#[test]
+fn a_key_is_the_same_on_every_node_of_a_cluster_and_only_there() {
+    let start = time::now();
+    let here = Limiter::new(plan(1.0, 1.0), 11, 1, start);
+    let there = Limiter::new(plan(5.0, 5.0), 11, 2, start);
+    let other = Limiter::new(plan(1.0, 1.0), 12, 1, start);
+    assert_eq!(here.key(client(7)), there.key(client(7)));
+    assert_ne!(here.key(client(7)), other.key(client(7)));
+}
+
+#[test]
+fn a_report_is_due_past_the_threshold_and_not_again_within_5_ms() {
+    let start = time::now();
+    let limiter = limiter(plan(1.0, 100.0), start);
+    limiter.share_among(3);
+    // Quiet until a quarter of an even share of the burst was used: 100 / 4 / 3.
+    admitted(&limiter, client(1), 8, start);
+    assert_eq!(drained(&limiter, start, false), []);
+    admitted(&limiter, client(1), 2, start);
+    let told = drained(&limiter, start, false);
+    assert_eq!((told.len(), told[0].total, told[0].since, told[0].recent), (1, 10, 0, 10));
+    assert_eq!(Some(told[0].key), limiter.key(client(1)));
+    // The threshold is min(100 / 6, 100 / 20).
+    admitted(&limiter, client(1), 4, start);
+    assert_eq!(drained(&limiter, start + 10 * MS, false), []);
+    admitted(&limiter, client(1), 1, start + 10 * MS);
+    assert_eq!(drained(&limiter, start + 10 * MS, false)[0].total, 15);
+    admitted(&limiter, client(1), 5, start + 10 * MS);
+    assert_eq!(drained(&limiter, start + 14 * MS, false), []);
+    assert_eq!(drained(&limiter, start + 15 * MS, false)[0].total, 20);
+    assert_eq!(drained(&limiter, start + 30 * MS, false), []);
+}
+
+#[test]
+fn the_interval_tells_what_the_threshold_held_back() {
+    let start = time::now();
+    let limiter = limiter(plan(1.0, 100.0), start);
+    limiter.share_among(3);
+    admitted(&limiter, client(1), 10, start);
+    drained(&limiter, start, false);
+    admitted(&limiter, client(1), 1, start);
+    assert_eq!(drained(&limiter, start, true)[0].total, 11);
+    assert_eq!(drained(&limiter, start, true), []);
+}
+
+#[test]
+fn quiet_keys_cost_no_report_until_their_bucket_runs_low() {
+    let start = time::now();
+    let limiter = limiter(plan(1.0, 100.0), start);
+    limiter.share_among(3);
+    admitted(&limiter, client(1), 3, start);
+    assert_eq!(drained(&limiter, start, true), []);
+    limiter.spent_elsewhere(start, limiter.key(client(1)).unwrap(), 60);
+    let told = drained(&limiter, start, true);
+    assert_eq!((told.len(), told[0].total), (1, 3));
+}
+
+#[test]
+fn a_drain_is_bounded_and_tells_the_rest_next_time() {
+    let start = time::now();
+    let limiter = limiter(plan(1.0, 2.0), start);
+    limiter.share_among(3);
+    for (all, now) in [(true, start), (false, start + Duration::from_secs(4))] {
+        for n in 0..100 {
+            assert_eq!(admitted(&limiter, client(n), 2, now), 2);
+        }
+        let mut keys = std::collections::BTreeSet::new();
+        for _ in 0..10 {
+            let mut part = Vec::new();
+            limiter.drain(now, all, 10, &mut part);
+            assert_eq!(part.len(), 10);
+            assert!(part.iter().all(|row| row.total == if all { 2 } else { 4 }));
+            keys.extend(part.into_iter().map(|row| row.key));
+        }
+        assert_eq!(keys.len(), 100);
+    }
+}
+
+#[test]
+fn what_peers_spent_is_taken_from_the_bucket_and_not_told_as_own() {
+    let start = time::now();
+    let limiter = limiter(plan(1.0, 10.0), start);
+    limiter.share_among(2);
+    admitted(&limiter, client(1), 3, start);
+    limiter.spent_elsewhere(start, limiter.key(client(1)).unwrap(), 5);
+    assert_eq!(admitted(&limiter, client(1), 10, start), 2);
+    assert_eq!(drained(&limiter, start, true)[0].total, 5);
+    assert_eq!(limiter.counts().spent_elsewhere, 5);
+}
+
+#[test]
+fn a_key_that_only_peers_have_seen_is_tracked() {
+    let start = time::now();
+    let limiter = limiter(plan(1.0, 10.0), start);
+    limiter.spent_elsewhere(start, limiter.key(client(1)).unwrap(), 8);
+    assert_eq!(limiter.counts().keys, 1);
+    assert_eq!(admitted(&limiter, client(1), 10, start), 2);
+}
+
+#[test]
+fn a_debt_has_a_floor_so_that_a_node_never_stops_for_long() {
+    let start = time::now();
+    let limiter = limiter(plan(100.0, 10.0), start);
+    limiter.spent_elsewhere(start, limiter.key(client(1)).unwrap(), u64::MAX);
+    assert_eq!(admitted(&limiter, client(1), 1, start + 500 * MS), 0);
+    assert_eq!(admitted(&limiter, client(1), 1, start + 511 * MS), 1);
+}
+
+#[test]
+fn a_fixed_window_counts_peers_into_the_current_window() {
+    let start = time::now();
+    let limit = NonZeroU32::new(10).unwrap();
+    let algorithm = Algorithm::FixedWindow { limit, window: Duration::from_secs(1) };
+    let limiter = limiter(LimitPlan { algorithm, ..plan(1.0, 1.0) }, start);
+    limiter.share_among(2);
+    limiter.spent_elsewhere(start, limiter.key(client(1)).unwrap(), 7);
+    assert_eq!(admitted(&limiter, client(1), 10, start), 3);
+    let told = drained(&limiter, start, true);
+    assert_eq!((told[0].total, told[0].recent), (3, 3));
+    assert_eq!(admitted(&limiter, client(1), 20, start + Duration::from_secs(1)), 10);
+    let told = drained(&limiter, start + Duration::from_secs(1), true);
+    assert_eq!((told[0].total, told[0].recent), (13, 10));
+}
+
+#[test]
+fn totals_are_told_exactly_once_over_evictions() {
+    let start = time::now();
+    // Eight slots for a hundred keys.
+    let limiter = limiter(LimitPlan { max_keys: 8, ..plan(1000.0, 4.0) }, start);
+    limiter.share_among(2);
+    let mut known = std::collections::HashMap::new();
+    let mut sum = 0;
+    let mut now = start;
+    for round in 0..2_000u32 {
+        now += MS;
+        admitted(&limiter, client(round * 7 % 100), 2, now);
+        for row in drained(&limiter, now, true) {
+            let seen: &mut u64 = known.entry(row.key).or_default();
+            assert!(row.total >= *seen, "a total went back");
+            sum += row.total - row.since.max(*seen);
+            *seen = row.total;
+        }
+    }
+    let counts = limiter.counts();
+    assert!(counts.keys == 8 && known.len() == 100);
+    assert!(sum <= counts.admitted, "{sum} told, {} admitted", counts.admitted);
+    assert!(sum >= counts.admitted * 9 / 10, "{sum} told, {} admitted", counts.admitted);
+}
+
+#[test]
+fn an_evicted_row_that_still_matters_is_told() {
+    let start = time::now();
+    let limiter = limiter(LimitPlan { max_keys: 8, ..plan(1.0, 10.0) }, start);
+    limiter.share_among(2);
+    for n in 0..8 {
+        assert_eq!(admitted(&limiter, client(n), 2, start), 2);
+    }
+    limiter.spent_elsewhere(start, limiter.key(client(99)).unwrap(), 8);
+    let told = drained(&limiter, start, true);
+    assert_eq!(told.len(), 8, "seven that are in and the one that had to go");
+    assert!(told.iter().all(|row| (row.total, row.recent) == (2, 2)));
+    assert_eq!(limiter.counts().untold, 0);
+}
+
+#[test]
+fn threads_together_admit_exactly_the_burst_and_tell_all_of_it() {
+    let start = time::now();
+    let limiter = limiter(plan(0.001, 5_000.0), start);
+    limiter.share_among(3);
+    let told = std::thread::scope(|scope| {
+        let asking: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| admitted(&limiter, client(1), 4_000, start))).collect();
+        let mut told = 0;
+        while !asking.iter().all(|thread| thread.is_finished()) {
+            told = drained(&limiter, start, true).last().map_or(told, |row| row.total);
+        }
+        let all: u32 = asking.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!(all, 5_000);
+        drained(&limiter, start, true).last().map_or(told, |row| row.total)
+    });
+    assert_eq!(told, 5_000);
+    assert_eq!((limiter.counts().admitted, limiter.counts().refused), (5_000, 11_000));
+}

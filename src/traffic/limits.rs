@@ -1,0 +1,119 @@
+//! The registry of a node's cluster-scoped limiters: the whole of what the cluster wing sees of
+//! them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::limiter::Limiter;
+use super::plan::LimitScope;
+use super::window::{Ledger, Levels, Spent};
+use crate::base::{KeyHash, LimitId, Publisher, publish_and_view};
+
+/// What a limiter that is being replaced may still admit before the last worker has heard of it.
+const MARGIN: u64 = 1 << 20;
+
+/// The limiters that a node shares with its peers, by id.
+#[derive(Debug)]
+pub struct Limits {
+    shared: Publisher<HashMap<LimitId, Arc<Limiter>>>,
+    nodes: AtomicUsize,
+    /// Which limiter is drained first next time.
+    turn: AtomicUsize,
+    /// Above every total that a limiter which has left has told.
+    floor: Mutex<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits::new()
+    }
+}
+
+impl Limits {
+    /// No limiters yet, a single node.
+    pub fn new() -> Self {
+        let (shared, _) = publish_and_view(HashMap::new());
+        Limits {
+            shared,
+            nodes: AtomicUsize::new(1),
+            turn: AtomicUsize::new(0),
+            floor: Mutex::new(0),
+        }
+    }
+
+    /// Takes over `limiters` (all of the node's; those of node scope are left out). One that was
+    /// here before keeps its state, being the same `Arc`; one that leaves is no longer drained. Call
+    /// it *before* the workers get to see the new limiters: their totals begin above those of the
+    /// limiters that leave, as the peers remember what this process told of a limit's keys.
+    pub fn replace(&self, limiters: Vec<Arc<Limiter>>) {
+        let mut floor = self.floor.lock();
+        let before = self.shared.current();
+        let shared: HashMap<_, _> = limiters
+            .into_iter()
+            .filter(|limiter| limiter.plan().scope == LimitScope::Cluster)
+            .map(|limiter| (limiter.plan().id, limiter))
+            .collect();
+        let stays = |limiter: &Arc<Limiter>| {
+            shared.get(&limiter.plan().id).is_some_and(|now| Arc::ptr_eq(now, limiter))
+        };
+        for leaver in before.values().filter(|limiter| !stays(limiter)) {
+            *floor = (*floor).max(leaver.highest_total().saturating_add(MARGIN));
+        }
+        for limiter in shared.values() {
+            let is_new = !before.get(&limiter.plan().id).is_some_and(|b| Arc::ptr_eq(b, limiter));
+            if is_new {
+                limiter.begin_totals_at(*floor);
+                limiter.share_among(self.nodes.load(Ordering::Relaxed));
+            }
+        }
+        self.shared.publish(shared);
+    }
+
+    /// The shared limiters now.
+    pub fn limiters(&self) -> Vec<Arc<Limiter>> {
+        self.shared.current().values().cloned().collect()
+    }
+}
+
+impl Ledger for Limits {
+    fn drain(&self, now: Instant, all: bool, most: usize, out: &mut Vec<Spent>) {
+        let shared = self.shared.current();
+        if shared.is_empty() {
+            return;
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let begin = out.len();
+        // First an even share for each, so that one limit's flood does not silence the others;
+        // then whoever has more, in turn.
+        for share in [(most / shared.len()).max(1), most] {
+            for limiter in shared.values().cycle().skip(turn % shared.len()).take(shared.len()) {
+                let end = (out.len() + share).min(begin + most);
+                limiter.drain(now, all, end, out);
+            }
+        }
+    }
+}
+
+impl Levels for Limits {
+    fn spent_elsewhere(&self, now: Instant, limit: LimitId, key: KeyHash, tokens: u64) {
+        if let Some(limiter) = self.shared.current().get(&limit) {
+            limiter.spent_elsewhere(now, key, tokens);
+        }
+    }
+
+    fn nodes(&self, alive: usize) {
+        // Under the lock of `replace`, so that no limiter is missed.
+        let _floor = self.floor.lock();
+        self.nodes.store(alive.max(1), Ordering::Relaxed);
+        for limiter in self.shared.current().values() {
+            limiter.share_among(alive);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! Bandwidth: a token bucket over bytes that paces reads. What was read is charged afterwards, as
+//! nobody knows before how much there is; the debt is then waited for.
+//!
+//! The bucket is one number, the moment at which all that was charged is paid for:
+//!
+//! ```text
+//!    ── now ──────────── paid_at ──▶        a debt: wait until then
+//!    ── paid_at ──────── now ──────▶        a credit: at most CREDIT of it is kept
+//! ```
+
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What an idle or late reader may make up for. Longer than a timer is late, and so short that it
+/// is 1 % of 5 s.
+const CREDIT: Duration = Duration::from_millis(50);
+
+/// A rate that connections and threads share.
+#[derive(Debug)]
+pub struct Pacer {
+    rate: NonZeroU64,
+    ns_per_byte: f64,
+    start: Instant,
+    /// Nanoseconds after `start`.
+    paid_at: AtomicU64,
+}
+
+impl Pacer {
+    /// `rate` is in bytes per second. Begins without credit and without debt.
+    pub fn new(rate: NonZeroU64, now: Instant) -> Self {
+        Pacer { rate, ns_per_byte: 1e9 / rate.get() as f64, start: now, paid_at: AtomicU64::new(0) }
+    }
+
+    /// Bytes per second.
+    pub fn rate(&self) -> NonZeroU64 {
+        self.rate
+    }
+
+    /// The most bytes to move before [`Pacer::charge`] is asked: what the rate gives in about 16
+    /// ms, 256 KiB at most; at least 1 KiB (so that slow rates do not read in crumbs) but never
+    /// more than 50 ms of a very slow rate.
+    pub fn quantum(&self) -> usize {
+        let rate = self.rate.get();
+        let least = (rate / 20).clamp(1, 1024);
+        (rate / 64).clamp(least, 256 * 1024) as usize
+    }
+
+    /// Charges `bytes` that were moved; returns how long to wait before the next read (zero: go
+    /// on).
+    pub fn charge(&self, bytes: usize, now: Instant) -> Duration {
+        let now = self.since_start(now);
+        let cost = (bytes as f64 * self.ns_per_byte).round() as u64;
+        let earliest = now.saturating_sub(CREDIT.as_nanos() as u64);
+        let pay = |paid_at: u64| paid_at.max(earliest).saturating_add(cost);
+        let before =
+            match self
+                .paid_at
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |paid_at| Some(pay(paid_at)))
+            {
+                Ok(before) | Err(before) => before,
+            };
+        Duration::from_nanos(pay(before).saturating_sub(now))
+    }
+
+    /// How long to wait before the next read, without charging anything.
+    pub fn wait(&self, now: Instant) -> Duration {
+        let paid_at = self.paid_at.load(Ordering::Relaxed);
+        Duration::from_nanos(paid_at.saturating_sub(self.since_start(now)))
+    }
+
+    fn since_start(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_nanos() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::time;
+
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
+
+    fn pacer(rate: u64, now: Instant) -> Pacer {
+        Pacer::new(NonZeroU64::new(rate).unwrap(), now)
+    }
+
+    /// Bytes that `readers` take turns to move within `time`, each read as large as allowed, each
+    /// timer `late`.
+    fn moved(rate: u64, readers: usize, time: Duration, late: Duration) -> u64 {
+        let start = time::now();
+        let pacer = pacer(rate, start);
+        let mut next = vec![start; readers];
+        let mut moved = 0;
+        loop {
+            let reader = (0..readers).min_by_key(|n| next[*n]).unwrap();
+            let now = next[reader];
+            if now >= start + time {
+                return moved;
+            }
+            moved += pacer.quantum() as u64;
+            let wait = pacer.charge(pacer.quantum(), now);
+            let late = if wait.is_zero() { Duration::from_micros(20) } else { late };
+            next[reader] = now + wait + late;
+        }
+    }
+
+    #[test]
+    fn five_seconds_are_within_five_percent_at_any_rate_with_late_timers() {
+        let time = Duration::from_secs(5);
+        for rate in [64 * KIB, 512 * KIB, 10 * MIB, 100 * MIB, 1024 * MIB] {
+            for (readers, late) in [(1, 0), (1, 1_500), (4, 1_500), (50, 3_000)] {
+                let late = Duration::from_micros(late);
+                let share = moved(rate, readers, time, late) as f64 / (5 * rate) as f64;
+                // The first read of each reader is not waited for: that is the quantum's share.
+                let first = (readers as u64 * pacer(rate, time::now()).quantum() as u64) as f64
+                    / (5 * rate) as f64;
+                assert!(
+                    (0.95..1.05 + first).contains(&share),
+                    "{rate} B/s, {readers} readers: {share}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_idle_pacer_saves_up_no_more_than_its_credit() {
+        let start = time::now();
+        let pacer = pacer(MIB, start);
+        let later = start + Duration::from_secs(60);
+        let credit = (MIB as f64 * CREDIT.as_secs_f64()) as usize;
+        assert_eq!(pacer.charge(credit, later), Duration::ZERO);
+        let wait = pacer.charge(MIB as usize / 10, later);
+        assert!((99..=101).contains(&wait.as_millis()), "{wait:?}");
+        assert_eq!(pacer.wait(later), wait);
+    }
+
+    #[test]
+    fn the_quantum_follows_the_rate() {
+        let quantum = |rate| pacer(rate, time::now()).quantum();
+        assert_eq!(quantum(64 * KIB), 1024);
+        assert_eq!(quantum(100 * MIB), 256 * 1024);
+        assert_eq!(quantum(2 * MIB), 32 * 1024);
+        assert_eq!(quantum(1), 1);
+        assert_eq!(quantum(2000), 100);
+    }
+
+    #[test]
+    fn threads_never_lose_a_charge() {
+        let start = time::now();
+        let pacer = Arc::new(pacer(MIB, start));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let pacer = Arc::clone(&pacer);
+                scope.spawn(move || {
+                    for _ in 0..10_000 {
+                        pacer.charge(1024, start);
+                    }
+                });
+            }
+        });
+        let owed = pacer.wait(start).as_secs_f64();
+        assert!((owed - 40_000.0 / 1024.0).abs() < 0.001, "{owed}");
+    }
+
+    #[test]
+    fn an_absurd_charge_does_not_wrap_around() {
+        let start = time::now();
+        let pacer = pacer(1, start);
+        pacer.charge(usize::MAX, start);
+        assert!(pacer.charge(usize::MAX, start) > Duration::from_secs(1_000_000));
+    }
+}
