@@ -87,7 +87,7 @@ mod tests {
             marks.mark(set);
         }
         assert_eq!(visited(&marks, |_| Visit::Done), [0, 63, 64, 199]);
-        assert_eq!(visited(&marks, |_| Visit::Done), []);
+        assert!(visited(&marks, |_| Visit::Done).is_empty());
     }
 
     #[test]
