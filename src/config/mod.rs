@@ -31,9 +31,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 pub use fault::{Fault, Faults};
-pub use plan::{
-    AccessLogFormat, AccessLogOutput, AccessLogPlan, AdminPlan, LogFormat, LogPlan, Plan,
-};
+pub use plan::{AdminPlan, LogFormat, LogPlan, Plan};
 pub use summary::summary;
 pub use watch::Watch;
 

@@ -1,14 +1,13 @@
 //! The whole configuration as meant, in the rooms' own types.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::cluster::ClusterPlan;
 use crate::net::TcpOptions;
-use crate::proxy::RulePlan;
+use crate::proxy::{AccessLogPlan, RulePlan};
 
 /// A valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,35 +53,6 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
-}
-
-/// `access_log:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessLogPlan {
-    /// Where to.
-    pub output: AccessLogOutput,
-    /// How a line looks.
-    pub format: AccessLogFormat,
-}
-
-/// Where the access log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessLogOutput {
-    /// Standard output.
-    Stdout,
-    /// A file, reopened on SIGHUP.
-    File(PathBuf),
-}
-
-/// How an access log line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessLogFormat {
-    /// One JSON object per line.
-    Json,
-    /// `key=value`.
-    Text,
-    /// As near to the combined log format as a TCP session comes.
-    Combined,
 }
 
 /// `admin:`.

@@ -12,10 +12,9 @@ use super::digest::digest;
 use super::fault::{Fault, Wrong};
 use super::file::{self, File, values};
 use super::judge::Places;
-use super::plan::{
-    AccessLogFormat, AccessLogOutput, AccessLogPlan, AdminPlan, LogFormat, LogPlan, Plan,
-};
+use super::plan::{AdminPlan, LogFormat, LogPlan, Plan};
 use crate::net::{Keepalive, TcpOptions};
+use crate::proxy::{AccessLogFormat, AccessLogOutput, AccessLogPlan};
 
 /// Where faults and warnings are put while the plan is made.
 pub(super) struct Findings<'a> {

@@ -2,4 +2,4 @@
 
 pub mod plan;
 
-pub use plan::RulePlan;
+pub use plan::{AccessLogFormat, AccessLogOutput, AccessLogPlan, RulePlan};

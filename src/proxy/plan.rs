@@ -1,6 +1,7 @@
-//! A rule as meant: what listens, who may come, where it goes.
+//! A rule as meant: what listens, who may come, where it goes; and where sessions are told.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::RuleName;
@@ -26,4 +27,33 @@ pub struct RulePlan {
     pub bandwidth: BandwidthPlan,
     /// By network.
     pub access: AccessPlan,
+}
+
+/// `access_log:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLogPlan {
+    /// Where to.
+    pub output: AccessLogOutput,
+    /// How a line looks.
+    pub format: AccessLogFormat,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogOutput {
+    /// Standard output.
+    Stdout,
+    /// A file, reopened on SIGHUP.
+    File(PathBuf),
+}
+
+/// How an access log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// One JSON object per line.
+    Json,
+    /// `key=value`.
+    Text,
+    /// As near to the combined log format as a TCP session comes.
+    Combined,
 }
