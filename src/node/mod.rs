@@ -1,1 +1,3 @@
 //! The node: boot, build, reload, drain.
+
+pub mod backend_server;
