@@ -1,0 +1,184 @@
+//! The admin listener: HTTP/1.1 on the control runtime, bounded in every direction, so that
+//! whoever plays with it cannot hurt the node or lock its operator out.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::guard::Guard;
+use super::routes;
+use super::sources::Sources;
+use crate::base::{Drain, Draining};
+
+/// Most bytes of a request's head; hyper answers 431 to more.
+const MAX_HEAD: usize = 16 * 1024;
+/// Most header lines of a request.
+const MAX_HEADERS: usize = 64;
+/// What an answer under way gets when the listener ends.
+const PARTING: Duration = Duration::from_secs(1);
+/// Rest after a failed accept (descriptors ran out, say): retrying at once would only burn CPU.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How the admin listener serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerPlan {
+    /// Demanded for everything but the probes.
+    pub token: Option<String>,
+    /// Connections at once. One more and the *oldest* is cut, so that idle or hostile ones can
+    /// never keep a probe out.
+    pub max_connections: usize,
+    /// Time for one request's head, and so also for silence between two requests.
+    pub header_timeout: Duration,
+    /// Age at which a connection is closed after its current answer; bounds a client that does not
+    /// read what it asked for.
+    pub max_age: Duration,
+}
+
+impl ServerPlan {
+    /// The usual bounds, with `token` demanded if there is one.
+    pub fn new(token: Option<String>) -> Self {
+        ServerPlan {
+            token,
+            max_connections: 256,
+            header_timeout: Duration::from_secs(10),
+            max_age: Duration::from_secs(120),
+        }
+    }
+}
+
+struct Shared {
+    plan: ServerPlan,
+    guard: Guard,
+    sources: Arc<dyn Sources>,
+}
+
+/// Serves `sources` on `listener` until `drain` reaches [`Draining::Over`] (or its owner is gone):
+/// a node that drains still answers, so that `/readyz` can say so. Returns within a second then;
+/// dropping the future cuts everything at once. A failed accept does not end it.
+pub async fn serve(
+    plan: ServerPlan,
+    listener: TcpListener,
+    sources: Arc<dyn Sources>,
+    mut drain: Drain,
+) {
+    let guard = Guard::new(plan.token.as_deref());
+    let shared = Arc::new(Shared { plan, guard, sources });
+    let mut connections = Connections::default();
+    let mut failing = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.reached(Draining::Over) => break,
+            () = connections.one_ended() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                failing = false;
+                connections.make_room(shared.plan.max_connections);
+                connections.add(attend(stream, Arc::clone(&shared), drain.clone()));
+            }
+            Err(error) => {
+                // Said once per row of failures: at ten per second it would drown the log.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "the admin listener cannot accept; it keeps trying");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.all_ended().await;
+}
+
+/// One connection, from its first byte to its last.
+async fn attend(stream: TcpStream, shared: Arc<Shared>, mut drain: Drain) {
+    let Ok(local) = stream.local_addr() else { return };
+    // Answers are written whole; a refusal only costs delay.
+    let _ = stream.set_nodelay(true);
+    let max_age = shared.plan.max_age;
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.plan.header_timeout)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .half_close(true);
+    let service = service_fn(move |request| {
+        let answer = answer(request, local, &shared);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        // Garbage, resets and timeouts are the client's affair.
+        _ = connection.as_mut() => return,
+        () = drain.reached(Draining::Over) => {}
+        () = tokio::time::sleep(max_age) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(PARTING, connection).await;
+}
+
+fn answer(
+    request: hyper::Request<hyper::body::Incoming>,
+    local: SocketAddr,
+    shared: &Shared,
+) -> routes::Answer {
+    let (head, _body) = request.into_parts();
+    routes::answer(&head, local, &shared.guard, &*shared.sources)
+}
+
+/// The live connections, oldest first.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    by_age: VecDeque<AbortHandle>,
+}
+
+impl Connections {
+    fn add(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
+        self.by_age.push_back(self.tasks.spawn(connection));
+    }
+
+    /// Cuts the oldest until one more than now would still be at most `max`.
+    fn make_room(&mut self, max: usize) {
+        if self.by_age.len() < max {
+            return;
+        }
+        self.by_age.retain(|connection| !connection.is_finished());
+        while self.by_age.len() >= max.max(1) {
+            if let Some(oldest) = self.by_age.pop_front() {
+                oldest.abort();
+            }
+        }
+    }
+
+    /// Resolves when one has ended and is forgotten; never while there is none.
+    async fn one_ended(&mut self) {
+        match self.tasks.join_next().await {
+            Some(Err(error)) if error.is_panic() => {
+                tracing::error!("an admin request panicked; its connection was closed");
+            }
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn all_ended(mut self) {
+        // The tasks bound themselves by PARTING; this is for one that could not run.
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(PARTING * 2, ended).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;
