@@ -1,0 +1,326 @@
+//! What can be typed. Exit codes: 0, 1 for a configuration or start-up fault and for a node that
+//! does not answer or is not ready, 2 for wrong usage.
+
+use std::fs;
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::de::DeserializeOwned;
+use tidegate::admin::client::DEFAULT_URL;
+use tidegate::admin::{Client, Target, TargetError, tables};
+use tidegate::base::drain_signal;
+use tidegate::node::backend_server::{self, Mode};
+
+/// A container's health check must be done before its own timeout, often 3 s.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A load balancer that comes as a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: ConfigArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node (what happens when no command is given)
+    Run(ConfigArgs),
+    /// Check a configuration and show every fault
+    Check(ConfigArgs),
+    /// Three nodes and three backends on this machine, to try things
+    Demo,
+    /// The cluster's members as a node sees them
+    Members(ViewArgs),
+    /// Backends, their health and who voted how
+    Backends(ViewArgs),
+    /// Rate limits and what they admitted and refused
+    Limits(ViewArgs),
+    /// Rules and their traffic
+    Rules(ViewArgs),
+    /// One node: ready, configuration, gossip
+    Status(ViewArgs),
+    /// Exit 0 when the node is alive and ready, 1 with the reason otherwise (for containers)
+    Health(AdminArgs),
+    /// Have a node leave its cluster, drain and stop
+    Leave(NodeArgs),
+    /// A small named backend, to try things
+    BackendServer(BackendArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+struct ConfigArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = "lb.yaml")]
+    config: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+struct AdminArgs {
+    /// The node's admin listener [env: TIDEGATE_ADMIN] [default: http://127.0.0.1:9900]
+    #[arg(long, value_name = "URL")]
+    admin: Option<Target>,
+}
+
+#[derive(Args, Clone, Debug)]
+struct NodeArgs {
+    #[command(flatten)]
+    at: AdminArgs,
+    /// The file with the admin token [env: TIDEGATE_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+struct ViewArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// For people, or the node's own JSON
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Args, Clone, Debug)]
+struct BackendArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    listen: SocketAddr,
+    /// How it calls itself [default: its address]
+    #[arg(long)]
+    name: Option<String>,
+    /// Speak HTTP/1.1 instead of echoing: /, /healthz, /fail, /bytes/N, /delay/MS, /status/CODE
+    #[arg(long)]
+    http: bool,
+    /// Say `Reply from upstream NAME` before echoing
+    #[arg(long, conflicts_with = "http")]
+    greet: bool,
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+enum Fault {
+    /// Wrong usage: exit code 2.
+    Usage(String),
+    /// Everything else: exit code 1.
+    Failed(String),
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command.unwrap_or(Command::Run(cli.run)) {
+        Command::Run(args) => return run(&args.config),
+        Command::Check(args) => return check(&args.config),
+        Command::Demo => return demo(),
+        Command::Members(args) => view(&args, "/api/v1/members", tables::members),
+        Command::Backends(args) => view(&args, "/api/v1/backends", tables::backends),
+        Command::Limits(args) => view(&args, "/api/v1/limits", tables::limits),
+        Command::Rules(args) => view(&args, "/api/v1/rules", tables::rules),
+        Command::Status(args) => view(&args, "/api/v1/status", tables::status),
+        Command::Health(args) => health(&args),
+        Command::Leave(args) => leave(&args),
+        Command::BackendServer(args) => backend(&args),
+    };
+    let (fault, code) = match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Fault::Usage(fault)) => (fault, 2),
+        Err(Fault::Failed(fault)) => (fault, 1),
+    };
+    // Nobody is left to be told when this fails.
+    let _ = writeln!(io::stderr(), "tidegate: {fault}");
+    ExitCode::from(code)
+}
+
+// The three that need the node itself.
+
+fn run(_config: &Path) -> ExitCode {
+    not_in_this_build("run")
+}
+
+fn check(_config: &Path) -> ExitCode {
+    not_in_this_build("check")
+}
+
+fn demo() -> ExitCode {
+    not_in_this_build("demo")
+}
+
+fn not_in_this_build(command: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "tidegate: `{command}` is not in this build");
+    ExitCode::FAILURE
+}
+
+fn view<T: DeserializeOwned>(
+    args: &ViewArgs,
+    path: &str,
+    table: fn(&T) -> String,
+) -> Result<(), Fault> {
+    let client = client(&args.node)?;
+    let (json, shape) = wait(client.view::<T>(path))?.map_err(failed)?;
+    say(&if args.format == Format::Json { json } else { table(&shape) })
+}
+
+fn health(args: &AdminArgs) -> Result<(), Fault> {
+    // Probes need no token, so none is read.
+    let client = Client::new(target(args)?, None).with_patience(HEALTH_PATIENCE);
+    wait(client.ready())?.map_err(failed)
+}
+
+fn leave(args: &NodeArgs) -> Result<(), Fault> {
+    let client = client(args)?;
+    wait(client.leave())?.map_err(failed)?;
+    say("the node leaves its cluster, drains and stops\n")
+}
+
+fn client(args: &NodeArgs) -> Result<Client, Fault> {
+    let target = target(&args.at)?;
+    let file = args.token_file.clone().or_else(|| from_env("TIDEGATE_TOKEN_FILE").map(Into::into));
+    let token = file.map(|file| token(&file)).transpose()?;
+    Ok(Client::new(target, token))
+}
+
+/// The node that is meant: by option, else by environment, else the usual one.
+fn target(args: &AdminArgs) -> Result<Target, Fault> {
+    match (&args.admin, from_env("TIDEGATE_ADMIN")) {
+        (Some(target), _) => Ok(target.clone()),
+        (None, Some(text)) => text
+            .parse()
+            .map_err(|error: TargetError| Fault::Usage(format!("TIDEGATE_ADMIN: {error}"))),
+        (None, None) => DEFAULT_URL.parse().map_err(failed),
+    }
+}
+
+fn from_env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn token(file: &Path) -> Result<String, Fault> {
+    let text = fs::read_to_string(file).map_err(|error| {
+        Fault::Failed(format!("cannot read the token {}: {error}", file.display()))
+    })?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(Fault::Failed(format!("the token file {} is empty", file.display())));
+    }
+    Ok(token.to_owned())
+}
+
+fn backend(args: &BackendArgs) -> Result<(), Fault> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(failed)?.block_on(async {
+        let bind = |error| Fault::Failed(format!("cannot listen on {}: {error}", args.listen));
+        let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let name = args.name.clone().unwrap_or_else(|| address.to_string());
+        let (mode, what) = if args.http {
+            (Mode::Http, "http")
+        } else {
+            (Mode::Echo { greet: args.greet }, "echo")
+        };
+        let stopped = stop_signal().map_err(failed)?;
+        say(&format!("backend {name} listens on {address} ({what})\n"))?;
+        let (_signal, drain) = drain_signal();
+        tokio::select! {
+            () = backend_server::serve(listener, name, mode, drain) => {}
+            () = stopped => {}
+        }
+        Ok(())
+    })
+}
+
+/// Resolves at SIGINT or SIGTERM.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Runs one exchange with a node to its end.
+fn wait<T>(exchange: impl Future<Output = T>) -> Result<T, Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(failed)?.block_on(exchange))
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head -1`) is no fault.
+fn say(text: &str) -> Result<(), Fault> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Fault::Failed(format!("cannot write the answer: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Fault {
+    Fault::Failed(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    fn config(line: &str) -> PathBuf {
+        let cli = parse(line).unwrap();
+        match cli.command.unwrap_or(Command::Run(cli.run)) {
+            Command::Run(args) | Command::Check(args) => args.config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_what_happens_without_a_command() {
+        assert_eq!(config("tidegate"), Path::new("lb.yaml"));
+        assert_eq!(config("tidegate -c a.yaml"), Path::new("a.yaml"));
+        assert_eq!(config("tidegate run --config a.yaml"), Path::new("a.yaml"));
+        assert_eq!(config("tidegate check -c a.yaml"), Path::new("a.yaml"));
+    }
+
+    #[test]
+    fn wrong_usage_is_exit_code_2_and_help_is_not() {
+        for line in [
+            "tidegate fly",
+            "tidegate run --confg a.yaml",
+            "tidegate members --format yaml",
+            "tidegate members --admin https://node1",
+            "tidegate backend-server --listen here",
+            "tidegate backend-server --http --greet",
+            "tidegate demo now",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+        let version = parse("tidegate --version").unwrap_err();
+        assert_eq!((version.kind(), version.exit_code()), (ErrorKind::DisplayVersion, 0));
+    }
+}

@@ -1,0 +1,127 @@
+//! The commands as they are typed: what they print and how they exit, against a listener that
+//! plays a node's admin side.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Output, Stdio};
+
+const MEMBERS: &str = r#"{"self":"n1","members":[{"name":"n1","address":"10.0.0.1:9090","state":"alive","self":true,"config_digest":"ab12cd34ef","node_id":"1","boot_id":"2","version":"0.1.0","since_s":61.5}]}
+"#;
+
+/// Answers every request with `status` and `body`; tells the first request it got.
+fn node(status: &'static str, body: String) -> (SocketAddr, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut request = Vec::new();
+            let mut some = [0; 1024];
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                match stream.read(&mut some) {
+                    Ok(read) if read > 0 => request.extend_from_slice(&some[..read]),
+                    _ => break,
+                }
+            }
+            let _ = tell.send(String::from_utf8(request).unwrap());
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n");
+            let _ = stream.write_all((head + &body).as_bytes());
+        }
+    });
+    (address, heard)
+}
+
+fn tidegate(words: &str, address: SocketAddr) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(words.split_whitespace());
+    command.env("TIDEGATE_ADMIN", format!("http://{address}")).env_remove("TIDEGATE_TOKEN_FILE");
+    command
+}
+
+fn run(words: &str, address: SocketAddr) -> Output {
+    tidegate(words, address).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_view_is_a_table_or_the_very_json_of_the_node() {
+    let (address, _heard) = node("200 OK", MEMBERS.to_owned());
+    let table = run("members", address);
+    assert!(table.status.success());
+    let want = [
+        "   NAME  ADDRESS        STATE   FOR  VERSION  CONFIG",
+        "*  n1    10.0.0.1:9090  alive  1m1s  0.1.0    ab12cd34",
+        "",
+    ];
+    assert_eq!(text(&table.stdout), want.join("\n"));
+    let json = run("members --format json", address);
+    assert!(json.status.success());
+    assert_eq!(text(&json.stdout), MEMBERS);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_fault() {
+    // More than a pipe holds, so that the write meets the closed end.
+    let body = MEMBERS.trim_end().to_owned() + &" ".repeat(1 << 20) + "\n";
+    let (address, _heard) = node("200 OK", body);
+    let mut child = tidegate("members --format json", address)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(said, "");
+}
+
+#[test]
+fn the_token_is_read_from_its_file_and_sent() {
+    let (address, heard) = node("202 Accepted", "{\"leaving\":true}\n".to_owned());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let output = tidegate("leave", address).env("TIDEGATE_TOKEN_FILE", &file).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let request = heard.recv().unwrap().to_ascii_lowercase();
+    assert!(request.starts_with("post /api/v1/leave http/1.1\r\n"), "{request}");
+    assert!(request.contains("authorization: bearer s3cret\r\n"), "{request}");
+    assert!(request.contains(&format!("host: {address}\r\n")), "{request}");
+}
+
+#[test]
+fn health_exits_as_the_node_feels() {
+    let (ready, _heard) = node("200 OK", r#"{"ready":true,"reasons":[]}"#.to_owned());
+    // A token that cannot be read is no reason: probes never need it.
+    let health = tidegate("health", ready).env("TIDEGATE_TOKEN_FILE", "/nowhere").output().unwrap();
+    assert!(health.status.success(), "{}", text(&health.stderr));
+    let body = r#"{"ready":false,"reasons":["draining"]}"#.to_owned();
+    let (draining, _heard) = node("503 Service Unavailable", body);
+    let health = run("health", draining);
+    assert_eq!(health.status.code(), Some(1));
+    assert!(text(&health.stderr).contains("is not ready: draining"));
+}
+
+#[test]
+fn what_cannot_be_done_is_told_with_its_exit_code() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (words, code, told) in [
+        ("members", 1, "start one with `tidegate run`"),
+        ("health", 1, "start one with `tidegate run`"),
+        ("status --token-file /nowhere", 1, "cannot read the token /nowhere"),
+        ("status --admin https://node1", 2, "write `http://host:port`"),
+        ("members --format yaml", 2, "[possible values: table, json]"),
+        ("fly", 2, "unrecognized subcommand"),
+    ] {
+        let output = run(words, free);
+        assert_eq!(output.status.code(), Some(code), "{words}");
+        let said = text(&output.stderr);
+        assert!(said.contains(told), "{words}: {said}");
+        assert!(output.stdout.is_empty(), "{words}");
+    }
+}
