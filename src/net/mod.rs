@@ -4,9 +4,11 @@
 pub mod connect;
 pub mod listener;
 pub mod options;
+pub mod relay;
 pub mod resolver;
 
 pub use connect::connect;
 pub use listener::{PauseCause, Pauses, poll_accept};
 pub use options::{Keepalive, TcpOptions, bind_listener, bind_listeners, bind_udp};
+pub use relay::{End, Meter, Side, Terms, relay};
 pub use resolver::{ResolveError, Resolved, Resolver};

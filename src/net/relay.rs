@@ -1,0 +1,266 @@
+//! The relay: carries bytes both ways between a client and a backend until both have ended.
+//!
+//! ```text
+//!            ┌──────────── up: Direction ────────────▶
+//!   client ──┤  read → 64 KiB of the thread → write   ├── upstream
+//!            ◀─────────── down: Direction ────────────┘
+//! ```
+//!
+//! What makes it cheap: a connection at rest owns no buffer (one per *thread* serves them all, see
+//! `direction`); what moves in bulk goes through a kernel pipe without being copied (`splice`);
+//! pacing and bytes that could not be passed on at once are boxed, for they are rare. All of a
+//! relay runs in one task, so that the two directions share one waker and one timer.
+//!
+//! A half-closed connection stays half-open: an end from one side is passed on to the other, whose
+//! answer still comes through.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep_until};
+
+use crate::base::time;
+use crate::traffic::Pacer;
+
+mod direction;
+mod pace;
+mod splice;
+
+use direction::{Direction, Failure};
+
+/// What a relay is bound to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms<'a> {
+    /// Ends a relay that carried nothing either way for this long; zero: never.
+    pub idle_timeout: Duration,
+    /// Pace what the client sends; all of them are asked.
+    pub upload: [Option<&'a Pacer>; 2],
+    /// Pace what the client gets.
+    pub download: [Option<&'a Pacer>; 2],
+}
+
+/// One of the two ends of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who connected to us.
+    Client,
+    /// Whom we connected to.
+    Upstream,
+}
+
+/// How a relay ended.
+#[derive(Debug)]
+pub enum End {
+    /// Both sides have sent all they had; `first` was the first to end.
+    Done {
+        /// Who ended first.
+        first: Side,
+    },
+    /// Nothing moved for the idle timeout.
+    Idle,
+    /// The connection to `side` failed.
+    Failed {
+        /// Whose connection.
+        side: Side,
+        /// Whether that side had ended its half before: it left rather than broke.
+        after_its_end: bool,
+        /// As the system says.
+        error: io::Error,
+    },
+}
+
+/// Hears how many bytes were delivered, now and then while a relay lives and when it ends, also
+/// when it is dropped in between.
+pub trait Meter {
+    /// `up` more bytes reached the backend, `down` more the client.
+    fn moved(&self, up: u64, down: u64);
+}
+
+/// Carries bytes between `client` and `upstream` until both have ended, one failed or nothing moved
+/// for too long. Dropping the future cuts the relay; the streams are the caller's to close.
+///
+/// Must be awaited on a current-thread runtime: buffers and pipes belong to the thread.
+pub async fn relay<M: Meter>(
+    client: &mut TcpStream,
+    upstream: &mut TcpStream,
+    terms: Terms<'_>,
+    meter: &M,
+) -> End {
+    let mut ways = Ways::new(&terms, meter);
+    let mut timer = pin!(ways.timer());
+    poll_fn(|cx| ways.poll(cx, client, upstream, timer.as_mut())).await
+}
+
+/// Told to the meter at least this often while bytes move.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Both directions of one relay.
+struct Ways<'a, M: Meter> {
+    up: Direction<'a>,
+    down: Direction<'a>,
+    idle_timeout: Duration,
+    active_at: Instant,
+    told_at: Instant,
+    told: (u64, u64),
+    timer_runs: bool,
+    first_end: Option<Side>,
+    /// A write towards this side failed; what it had sent before is still passed on.
+    broken: Option<(Side, io::Error)>,
+    meter: &'a M,
+}
+
+impl<'a, M: Meter> Ways<'a, M> {
+    fn new(terms: &Terms<'a>, meter: &'a M) -> Self {
+        let now = time::now();
+        Ways {
+            up: Direction::new(terms.upload),
+            down: Direction::new(terms.download),
+            idle_timeout: terms.idle_timeout,
+            active_at: now,
+            told_at: now,
+            told: (0, 0),
+            timer_runs: false,
+            first_end: None,
+            broken: None,
+            meter,
+        }
+    }
+
+    fn timer(&self) -> Option<Sleep> {
+        let due = self.active_at + self.idle_timeout;
+        (!self.idle_timeout.is_zero()).then(|| sleep_until(due.into()))
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut TcpStream,
+        upstream: &mut TcpStream,
+        timer: Pin<&mut Option<Sleep>>,
+    ) -> Poll<End> {
+        let mut active = false;
+        let last = self.down.is_over();
+        let up = self.up.poll(cx, client, upstream, last, &mut active);
+        let last = self.up.is_over();
+        let down = self.down.poll(cx, upstream, client, last, &mut active);
+        if active {
+            self.note_activity();
+        }
+        self.note_first_end();
+        if let Some(end) = self.end(up, down) {
+            pass_reset(&end, client, upstream);
+            return Poll::Ready(end);
+        }
+        self.poll_idle(cx, timer)
+    }
+
+    /// Whether the relay is over, after both directions were polled.
+    fn end(
+        &mut self,
+        up: Poll<Result<(), Failure>>,
+        down: Poll<Result<(), Failure>>,
+    ) -> Option<End> {
+        for (polled, from, to) in
+            [(up, Side::Client, Side::Upstream), (down, Side::Upstream, Side::Client)]
+        {
+            match polled {
+                Poll::Ready(Err(Failure::Read(error))) => return Some(self.failed(from, error)),
+                // The side is gone, but what it sent before may still lie in our receive queue: a
+                // server that answers early and closes has its answer delivered.
+                Poll::Ready(Err(Failure::Write(error))) if self.broken.is_none() => {
+                    self.broken = Some((to, error));
+                }
+                _ => {}
+            }
+        }
+        if !(self.up.is_over() && self.down.is_over()) {
+            return None;
+        }
+        Some(match self.broken.take() {
+            Some((side, error)) => self.failed(side, error),
+            None => End::Done { first: self.first_end.unwrap_or(Side::Client) },
+        })
+    }
+
+    fn failed(&mut self, side: Side, error: io::Error) -> End {
+        let (side, error) = self.broken.take().unwrap_or((side, error));
+        let from = match side {
+            Side::Client => &self.up,
+            Side::Upstream => &self.down,
+        };
+        End::Failed { side, after_its_end: from.has_ended(), error }
+    }
+
+    fn note_activity(&mut self) {
+        let now = time::now();
+        self.active_at = now;
+        if now.duration_since(self.told_at) >= TELL_EVERY {
+            self.told_at = now;
+            self.tell();
+        }
+    }
+
+    fn note_first_end(&mut self) {
+        if self.first_end.is_none() {
+            self.first_end = match (self.up.has_ended(), self.down.has_ended()) {
+                (true, _) => Some(Side::Client),
+                (false, true) => Some(Side::Upstream),
+                (false, false) => None,
+            };
+        }
+    }
+
+    fn tell(&mut self) {
+        let moved = (self.up.moved(), self.down.moved());
+        if moved != self.told {
+            self.meter.moved(moved.0 - self.told.0, moved.1 - self.told.1);
+            self.told = moved;
+        }
+    }
+
+    /// Activity does not touch the timer: when it rings, it is set to what is left.
+    fn poll_idle(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Option<Sleep>>) -> Poll<End> {
+        let Some(mut timer) = timer.as_pin_mut() else { return Poll::Pending };
+        // Once polled it holds our waker, and need not be asked until it has rung.
+        if self.timer_runs && !timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.timer_runs = true;
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let due = self.active_at + self.idle_timeout;
+            if due <= time::now() {
+                return Poll::Ready(End::Idle);
+            }
+            timer.as_mut().reset(due.into());
+        }
+    }
+}
+
+impl<M: Meter> Drop for Ways<'_, M> {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
+
+/// A side that reset its connection has the other side's reset as well, so that a torn stream does
+/// not look like a whole one. Not while bytes for the client still lie in our send queue: a reset
+/// would throw them away.
+fn pass_reset(end: &End, client: &TcpStream, upstream: &TcpStream) {
+    let End::Failed { side, after_its_end: false, .. } = end else { return };
+    let other = match side {
+        Side::Client => upstream,
+        Side::Upstream if splice::unsent(client) == 0 => client,
+        Side::Upstream => return,
+    };
+    // A socket that cannot be told is gone already.
+    let _ = SockRef::from(other).set_linger(Some(Duration::ZERO));
+}
+
+#[cfg(test)]
+mod tests;
