@@ -1,0 +1,174 @@
+//! The order in which one connection asks the members.
+
+use super::draw::Urn;
+use super::rendezvous::{bound, score};
+use super::smooth::smooth;
+use super::tried::Tried;
+use super::turn::mix;
+use super::{Member, Policy, Turn};
+
+/// Connections that members have now, by index.
+pub trait Loads {
+    /// Of member `index`.
+    fn load(&self, index: usize) -> u32;
+}
+
+/// A policy made ready for a set of members. Built when the set or a weight changes.
+#[derive(Debug)]
+pub struct Selector {
+    members: Box<[Member]>,
+    total_weight: u64,
+    method: Method,
+}
+
+#[derive(Debug)]
+enum Method {
+    Sequence(Box<[u32]>),
+    Least,
+    TwoChoices(Urn),
+    Rendezvous,
+    Random(Urn),
+}
+
+impl Selector {
+    /// Makes `policy` ready for `members`; those of weight 0 are never handed out.
+    pub fn new(policy: Policy, members: &[Member]) -> Self {
+        let method = match policy {
+            Policy::WeightedRoundRobin => {
+                let weights: Vec<_> = members.iter().map(|member| member.weight).collect();
+                Method::Sequence(smooth(&weights))
+            }
+            Policy::LeastConnections => Method::Least,
+            Policy::PowerOfTwo => Method::TwoChoices(Urn::new(members)),
+            Policy::ConsistentHash => Method::Rendezvous,
+            Policy::Random => Method::Random(Urn::new(members)),
+        };
+        let total_weight = members.iter().map(|member| u64::from(member.weight)).sum();
+        Selector { members: members.into(), total_weight, method }
+    }
+
+    /// Members to ask on this turn, in order. Nothing is computed before it is asked for.
+    pub fn candidates<'a, L: Loads>(&'a self, turn: Turn, loads: &'a L) -> Candidates<'a, L> {
+        Candidates { selector: self, loads, turn, noise: turn.noise, tried: Tried::default() }
+    }
+}
+
+/// Members in order of preference, each at most once; ends when all were handed out.
+#[derive(Debug)]
+pub struct Candidates<'a, L> {
+    selector: &'a Selector,
+    loads: &'a L,
+    turn: Turn,
+    noise: u64,
+    tried: Tried,
+}
+
+impl<L: Loads> Iterator for Candidates<'_, L> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let chosen = match &self.selector.method {
+            Method::Sequence(sequence) => self.next_in(sequence),
+            Method::Least => self.least(),
+            Method::TwoChoices(urn) => {
+                let (one, two) = (self.bits(), self.bits());
+                self.two_choices(urn, one, two)
+            }
+            Method::Rendezvous => self.rendezvous(),
+            Method::Random(urn) => {
+                let bits = self.bits();
+                urn.draw(bits, &self.tried)
+            }
+        }?;
+        self.tried.insert(chosen);
+        Some(chosen)
+    }
+}
+
+impl<L: Loads> Candidates<'_, L> {
+    fn bits(&mut self) -> u64 {
+        self.noise = mix(self.noise);
+        self.noise
+    }
+
+    /// The sequence from this turn's place on. A retry looks further ahead without taking others'
+    /// turns, so first choices stay exact.
+    fn next_in(&self, sequence: &[u32]) -> Option<usize> {
+        let place = self.turn.number.checked_rem(sequence.len() as u64)? as usize;
+        let (before, from) = sequence.split_at(place);
+        let mut order = from.iter().chain(before).map(|&index| index as usize);
+        order.find(|&index| !self.tried.contains(index))
+    }
+
+    /// Members that may still be handed out, beginning at this turn's, so that equals take turns.
+    fn open(&self) -> impl Iterator<Item = (usize, Member)> {
+        let members = &self.selector.members;
+        let count = members.len();
+        let place = self.turn.number.checked_rem(count as u64).unwrap_or(0) as usize;
+        (place..count)
+            .chain(0..place)
+            .map(|index| (index, members[index]))
+            .filter(|(index, member)| member.weight > 0 && !self.tried.contains(*index))
+    }
+
+    fn least(&self) -> Option<usize> {
+        let mut best: Option<(usize, Load)> = None;
+        for (index, member) in self.open() {
+            let load = Load::with_one_more(self.loads.load(index), member.weight);
+            if best.is_none_or(|(_, least)| load.less_than(least)) {
+                best = Some((index, load));
+            }
+        }
+        best.map(|(index, _)| index)
+    }
+
+    fn two_choices(&self, urn: &Urn, one: u64, two: u64) -> Option<usize> {
+        let first = urn.draw(one, &self.tried)?;
+        let Some(second) = urn.draw_other(two, first, &self.tried) else {
+            return Some(first);
+        };
+        let load = |index: usize| {
+            Load::with_one_more(self.loads.load(index), self.selector.members[index].weight)
+        };
+        Some(if load(second).less_than(load(first)) { second } else { first })
+    }
+
+    /// The highest score among those within their bound, else the highest of all.
+    fn rendezvous(&self) -> Option<usize> {
+        let count = self.selector.members.len();
+        let load: u64 = (0..count).map(|index| u64::from(self.loads.load(index))).sum();
+        let mut best: Option<(usize, (bool, f64))> = None;
+        for (index, member) in self.open() {
+            let most = bound(load, member.weight, self.selector.total_weight);
+            let within = u64::from(self.loads.load(index)) < most;
+            let rank = (within, score(self.turn.client, &member));
+            if best.is_none_or(|(_, highest)| rank > highest) {
+                best = Some((index, rank));
+            }
+        }
+        best.map(|(index, _)| index)
+    }
+}
+
+/// Connections per weight, compared without division.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    connections: u64,
+    weight: u64,
+}
+
+impl Load {
+    /// Counts the one that is about to come: an idle heavy member is better than an idle light one.
+    fn with_one_more(connections: u32, weight: u32) -> Self {
+        Load { connections: u64::from(connections) + 1, weight: u64::from(weight) }
+    }
+
+    fn less_than(self, other: Load) -> bool {
+        u128::from(self.connections) * u128::from(other.weight)
+            < u128::from(other.connections) * u128::from(self.weight)
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,125 @@
+//! One check of one backend. Its cost is bounded by the caller's timeout and by the sizes here.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Request, Response, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::health::{CheckKind, CheckPlan};
+use crate::net::{self, TcpOptions};
+
+/// Most bytes of a head that are read.
+const MAX_HEAD: usize = 16 * 1024;
+/// Most bytes of a body that are searched.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Checks once; `Ok` and `Err` both say in words what was found.
+pub(super) async fn check(
+    plan: &CheckPlan,
+    address: SocketAddr,
+    name: &str,
+    tcp: &TcpOptions,
+) -> Result<String, String> {
+    let Some(kind) = &plan.kind else { return Ok("checks are off".to_owned()) };
+    let target = SocketAddr::new(address.ip(), plan.port.unwrap_or(address.port()));
+    let work = async {
+        let stream =
+            net::connect(target, tcp).await.map_err(|error| format!("connect: {error}"))?;
+        match kind {
+            CheckKind::Tcp => Ok("connected".to_owned()),
+            CheckKind::Http { path, host, expect_status, expect_body } => {
+                let host = host.as_deref().unwrap_or(name);
+                let answer =
+                    Asked { path, host, expect_status, expect_body: expect_body.as_deref() };
+                answer.of(stream).await
+            }
+        }
+    };
+    match tokio::time::timeout(plan.timeout, work).await {
+        Ok(found) => found,
+        Err(_) => Err(format!("no answer in {}", Millis(plan.timeout))),
+    }
+}
+
+/// What is asked of an HTTP backend.
+struct Asked<'a> {
+    path: &'a str,
+    host: &'a str,
+    expect_status: &'a [(u16, u16)],
+    expect_body: Option<&'a str>,
+}
+
+impl Asked<'_> {
+    async fn of(&self, stream: TcpStream) -> Result<String, String> {
+        let request = Request::get(self.path)
+            .header(header::HOST, self.host)
+            .header(header::USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION"), " check"))
+            .header(header::ACCEPT, "*/*")
+            .header(header::CONNECTION, "close")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| format!("cannot ask for `{}`: {error}", self.path))?;
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_HEAD)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| format!("http: {error}"))?;
+        let exchange = async {
+            let response =
+                sender.send_request(request).await.map_err(|error| format!("http: {error}"))?;
+            self.judge(response).await
+        };
+        tokio::pin!(exchange, connection);
+        // The connection is driven from here and ends with us: a check leaves no task behind.
+        tokio::select! {
+            biased;
+            found = &mut exchange => found,
+            _ = &mut connection => exchange.await,
+        }
+    }
+
+    async fn judge(&self, response: Response<Incoming>) -> Result<String, String> {
+        let status = response.status().as_u16();
+        if !self.expect_status.iter().any(|&(low, high)| (low..=high).contains(&status)) {
+            return Err(format!("status {status}"));
+        }
+        let Some(wanted) = self.expect_body else { return Ok(format!("status {status}")) };
+        let mut body = response.into_body();
+        let mut read = Vec::new();
+        while read.len() < MAX_BODY {
+            match body.frame().await {
+                None => break,
+                Some(Err(error)) => return Err(format!("status {status}, body: {error}")),
+                Some(Ok(frame)) => {
+                    let piece = frame.into_data().unwrap_or_default();
+                    let room = MAX_BODY - read.len();
+                    read.extend_from_slice(&piece[..piece.len().min(room)]);
+                    if contains(&read, wanted.as_bytes()) {
+                        return Ok(format!("status {status}, body as expected"));
+                    }
+                }
+            }
+        }
+        match contains(&read, wanted.as_bytes()) {
+            true => Ok(format!("status {status}, body as expected")),
+            false => Err(format!("status {status}, body without the expected text")),
+        }
+    }
+}
+
+fn contains(text: &[u8], wanted: &[u8]) -> bool {
+    wanted.is_empty() || text.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// A duration as the configuration writes it.
+struct Millis(Duration);
+
+impl std::fmt::Display for Millis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ms", self.0.as_millis())
+    }
+}

@@ -1,0 +1,240 @@
+//! From a client to a connected backend.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::picture::Offer;
+use super::pool::Pool;
+use super::slot::Lease;
+use crate::balance::Turn;
+use crate::base::{BackendAddr, ClientAddr, id, time};
+use crate::net;
+
+/// A connection to a backend, just made.
+#[derive(Debug)]
+pub struct Dialed {
+    /// Connected, with the pool's `tcp` options.
+    pub stream: TcpStream,
+    /// Its place; keep it as long as the connection.
+    pub lease: Lease,
+    /// Backends tried, this one included.
+    pub attempts: u32,
+    /// Time spent waiting for a full backend.
+    pub queued: Duration,
+    /// Time spent connecting, failed attempts included.
+    pub connect: Duration,
+}
+
+/// Why a client got no backend.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Nobody may be used.
+    #[error("no backend can be used")]
+    NoBackend,
+    /// All that may be used are full, and there is no queue.
+    #[error("all backends are full")]
+    Full,
+    /// All are full and so is the queue.
+    #[error("all backends are full and so is the queue")]
+    QueueFull,
+    /// Waited in the queue for nothing.
+    #[error("no backend had room in time")]
+    QueueTimeout,
+    /// The last one tried could not be connected to.
+    #[error("cannot connect to {address} (backend {attempts} of those tried): {error}")]
+    Connect {
+        /// The last one.
+        address: BackendAddr,
+        /// What it said.
+        error: io::Error,
+        /// Backends tried.
+        attempts: u32,
+    },
+    /// The last one tried did not answer in time.
+    #[error("{address} did not answer in time (backend {attempts} of those tried)")]
+    Timeout {
+        /// The last one.
+        address: BackendAddr,
+        /// Backends tried.
+        attempts: u32,
+    },
+    /// The whole took too long.
+    #[error("no connection before the deadline")]
+    Deadline,
+}
+
+impl DialError {
+    /// The reason code.
+    pub fn label(&self) -> &'static str {
+        match self {
+            DialError::NoBackend => "no_backend",
+            DialError::Full => "backends_full",
+            DialError::QueueFull => "queue_full",
+            DialError::QueueTimeout => "queue_timeout",
+            DialError::Connect { .. } => "connect_failed",
+            DialError::Timeout { .. } => "connect_timeout",
+            DialError::Deadline => "connect_deadline",
+        }
+    }
+
+    /// Backends tried.
+    pub fn attempts(&self) -> u32 {
+        match self {
+            DialError::Connect { attempts, .. } | DialError::Timeout { attempts, .. } => *attempts,
+            _ => 0,
+        }
+    }
+}
+
+/// One dial under way.
+struct Trip<'a> {
+    pool: &'a Pool,
+    turn: Turn,
+    deadline: Instant,
+    /// Tried in vain; no allocation until that happens.
+    failed: Vec<SocketAddr>,
+    last_error: Option<DialError>,
+    queued: Duration,
+    connecting: Duration,
+}
+
+impl Pool {
+    /// Connects `client` to a backend: the policy's choice, then lazily the next one, at most
+    /// `connect_attempts` of them and none twice. When all are full it waits in the pool's queue.
+    /// Ends before `connect_timeout × connect_attempts + queue.timeout`. To be awaited on any
+    /// runtime; cancelled, it gives back whatever it holds.
+    ///
+    /// # Errors
+    /// [`DialError`]: the last attempt's fault, or why there was none.
+    pub async fn dial(self: &Arc<Self>, client: ClientAddr) -> Result<Dialed, DialError> {
+        let plan = self.plan();
+        let most = plan.connect_attempts.max(1);
+        let longest = plan.connect_timeout.saturating_mul(most).saturating_add(plan.queue.timeout);
+        let began = time::now();
+        let mut trip = Trip {
+            pool: self,
+            turn: self.next_turn(client_key(client)),
+            deadline: began.checked_add(longest).unwrap_or(began),
+            failed: Vec::new(),
+            last_error: None,
+            queued: Duration::ZERO,
+            connecting: Duration::ZERO,
+        };
+        while trip.attempts() < most {
+            let lease = trip.place().await?;
+            if let Some(stream) = trip.connect(&lease).await? {
+                let attempts = trip.attempts() + 1;
+                let (queued, connect) = (trip.queued, trip.connecting);
+                return Ok(Dialed { stream, lease, attempts, queued, connect });
+            }
+        }
+        Err(trip.ended(DialError::NoBackend))
+    }
+}
+
+impl Trip<'_> {
+    fn attempts(&self) -> u32 {
+        self.failed.len() as u32
+    }
+
+    /// The last attempt's fault says more than that nobody is left.
+    fn ended(&mut self, otherwise: DialError) -> DialError {
+        self.last_error.take().unwrap_or(otherwise)
+    }
+
+    /// The next place. The picture is looked at anew for every attempt: a connect may have taken
+    /// seconds.
+    async fn place(&mut self) -> Result<Lease, DialError> {
+        let queue = &self.pool.plan().queue;
+        // Nobody passes those who wait.
+        if queue.size == 0 || self.pool.queue().waiting() == 0 {
+            let offer = self.pool.view().look().offers(self.turn).next(&self.failed);
+            match offer {
+                Offer::Place(lease) => return Ok(lease),
+                Offer::Nobody => return Err(self.ended(DialError::NoBackend)),
+                Offer::Full if queue.size == 0 => return Err(self.ended(DialError::Full)),
+                Offer::Full => {}
+            }
+        }
+        self.wait().await
+    }
+
+    async fn wait(&mut self) -> Result<Lease, DialError> {
+        let pool = self.pool;
+        let plan = &pool.plan().queue;
+        let lined_up =
+            pool.queue().line_up(plan.size, pool.serial(), pool.view(), self.turn, &self.failed);
+        let Some(mut place) = lined_up else { return Err(self.ended(DialError::QueueFull)) };
+        let began = time::now();
+        let budget = plan.timeout.saturating_sub(self.queued);
+        let lease = match timeout(budget, place.lease()).await {
+            Ok(lease) => lease,
+            Err(_) => place.last_look(),
+        };
+        self.queued += time::now().saturating_duration_since(began);
+        drop(place);
+        lease.ok_or_else(|| self.ended(DialError::QueueTimeout))
+    }
+
+    /// Connects; `None` when the next one should be tried.
+    async fn connect(&mut self, lease: &Lease) -> Result<Option<TcpStream>, DialError> {
+        let plan = self.pool.plan();
+        let began = time::now();
+        let left = self.deadline.saturating_duration_since(began);
+        if left.is_zero() {
+            return Err(self.ended(DialError::Deadline));
+        }
+        let address = lease.address();
+        let result =
+            timeout(plan.connect_timeout.min(left), net::connect(address.0, &plan.tcp)).await;
+        self.connecting += time::now().saturating_duration_since(began);
+        let attempts = self.attempts() + 1;
+        let fault = match result {
+            Ok(Ok(stream)) => {
+                lease.account().connected();
+                return Ok(Some(stream));
+            }
+            Ok(Err(error)) if is_ours(&error) => {
+                // Nothing that another backend, or an ejection, could mend.
+                return Err(DialError::Connect { address, error, attempts });
+            }
+            Ok(Err(error)) => DialError::Connect { address, error, attempts },
+            Err(_) => DialError::Timeout { address, attempts },
+        };
+        if blames_backend(&fault) {
+            self.pool.connect_failed(lease.account(), &fault);
+        }
+        self.failed.push(address.0);
+        self.last_error = Some(fault);
+        Ok(None)
+    }
+}
+
+/// Whether a failed connect says nothing of the backend: this process or machine is out of
+/// descriptors, buffers or memory.
+fn is_ours(error: &io::Error) -> bool {
+    let ours = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| ours.contains(&code))
+}
+
+/// Whether a fault speaks against the backend. Having no local port left for it does not, though
+/// another one may still be reached.
+fn blames_backend(fault: &DialError) -> bool {
+    match fault {
+        DialError::Connect { error, .. } => error.raw_os_error() != Some(libc::EADDRNOTAVAIL),
+        _ => true,
+    }
+}
+
+/// What consistent hashing knows of a client: its address, the same on every node.
+fn client_key(client: ClientAddr) -> u64 {
+    match client.ip() {
+        std::net::IpAddr::V4(ip) => id::stable_hash(0, &ip.octets()),
+        std::net::IpAddr::V6(ip) => id::stable_hash(0, &ip.octets()),
+    }
+}

@@ -1,0 +1,111 @@
+//! Who is used now, and in which order: slots, weights and sequence together, so that no worker
+//! ever sees a torn pair.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::slot::{Lease, Slot};
+use crate::balance::{Candidates, Loads, Member, Policy, Selector, Turn};
+use crate::health::Choice;
+
+/// Published whole whenever health or membership changes.
+#[derive(Debug)]
+pub(super) struct Picture {
+    first: Tier,
+    then: Tier,
+    /// Too few are healthy, so all are used.
+    pub(super) panic: bool,
+}
+
+#[derive(Debug)]
+struct Tier {
+    selector: Selector,
+    slots: Box<[Arc<Slot>]>,
+}
+
+impl Loads for Tier {
+    fn load(&self, index: usize) -> u32 {
+        self.slots[index].account.active()
+    }
+}
+
+impl Tier {
+    fn new(policy: Policy, slots: &[&Arc<Slot>], chosen: &[(usize, u32)]) -> Self {
+        let member = |&(index, weight): &(usize, u32)| Member { id: slots[index].id, weight };
+        let members: Vec<_> = chosen.iter().map(member).collect();
+        Tier {
+            selector: Selector::new(policy, &members),
+            slots: chosen.iter().map(|(index, _)| Arc::clone(slots[*index])).collect(),
+        }
+    }
+}
+
+impl Picture {
+    /// The picture of `choice`, whose indexes mean `slots`.
+    pub(super) fn new(policy: Policy, slots: &[&Arc<Slot>], choice: &Choice) -> Self {
+        Picture {
+            first: Tier::new(policy, slots, &choice.first),
+            then: Tier::new(policy, slots, &choice.then),
+            panic: choice.panic,
+        }
+    }
+
+    /// What this turn is offered.
+    pub(super) fn offers(&self, turn: Turn) -> Offers<'_> {
+        Offers { first: Walk::new(&self.first, turn), then: Walk::new(&self.then, turn) }
+    }
+}
+
+/// Places to connect to, in order of preference, found lazily.
+pub(super) struct Offers<'a> {
+    first: Walk<'a>,
+    then: Walk<'a>,
+}
+
+/// One offer.
+#[derive(Debug)]
+pub(super) enum Offer {
+    /// A place that is taken now.
+    Place(Lease),
+    /// Everybody left is full.
+    Full,
+    /// Nobody is left.
+    Nobody,
+}
+
+struct Walk<'a> {
+    slots: &'a [Arc<Slot>],
+    candidates: Candidates<'a, Tier>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(tier: &'a Tier, turn: Turn) -> Self {
+        Walk { slots: &tier.slots, candidates: tier.selector.candidates(turn, tier) }
+    }
+
+    fn next(&mut self, failed: &[SocketAddr]) -> Offer {
+        let mut full = false;
+        for index in &mut self.candidates {
+            let slot = &self.slots[index];
+            if failed.contains(&slot.account.address) {
+                continue;
+            }
+            if let Some(lease) = slot.take_place() {
+                return Offer::Place(lease);
+            }
+            full = true;
+        }
+        if full { Offer::Full } else { Offer::Nobody }
+    }
+}
+
+impl Offers<'_> {
+    /// The next place that is not among the `failed`. A full tier is waited for, not passed over:
+    /// backups stand in for the dead, not for the busy.
+    pub(super) fn next(&mut self, failed: &[SocketAddr]) -> Offer {
+        match self.first.next(failed) {
+            Offer::Nobody => self.then.next(failed),
+            offer => offer,
+        }
+    }
+}

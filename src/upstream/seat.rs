@@ -1,0 +1,34 @@
+//! A backend's entry among this node's verdicts, for as long as some pool uses the backend.
+
+use std::sync::Arc;
+
+use crate::base::BackendKey;
+use crate::health::{Verdict, Verdicts};
+
+/// Shared between a pool and the one that replaces it, so that a reload does not make peers forget
+/// what they heard; the last one to go takes the verdict along.
+#[derive(Debug)]
+pub(super) struct Seat {
+    verdicts: Arc<Verdicts>,
+    key: BackendKey,
+}
+
+impl Seat {
+    pub(super) fn new(verdicts: Arc<Verdicts>, key: BackendKey) -> Self {
+        Seat { verdicts, key }
+    }
+
+    pub(super) fn key(&self) -> &BackendKey {
+        &self.key
+    }
+
+    pub(super) fn note(&self, verdict: Verdict) {
+        self.verdicts.note(&self.key, verdict);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.verdicts.forget(&self.key);
+    }
+}

@@ -1,0 +1,129 @@
+//! One backend as connections meet it: its count of live ones, its cap, its pace; and the lease
+//! that gives a place back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::queue::Queue;
+use crate::base::{BackendAddr, Endpoint};
+use crate::traffic::Pacer;
+
+/// What is counted of an address. Outlives pools: a reload carries it over, and so does a name
+/// that leaves an address and comes back to it while connections to it live.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) address: SocketAddr,
+    /// Connections live or being made. Counted before the connect, so that a hundred dials at once
+    /// cannot pass a cap together.
+    active: AtomicU32,
+    /// Connections made since start.
+    pub(super) connections: AtomicU64,
+    /// Connects that failed since start.
+    pub(super) failures: AtomicU64,
+    /// Connects that failed since the last that did not.
+    pub(super) failures_in_a_row: AtomicU32,
+    queue: Arc<Queue>,
+}
+
+impl Account {
+    pub(super) fn new(address: SocketAddr, queue: Arc<Queue>) -> Self {
+        Account {
+            address,
+            active: AtomicU32::new(0),
+            connections: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            failures_in_a_row: AtomicU32::new(0),
+            queue,
+        }
+    }
+
+    pub(super) fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// A connect succeeded.
+    pub(super) fn connected(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        // Read first: the line stays shared between workers as long as nothing fails.
+        if self.failures_in_a_row.load(Ordering::Relaxed) != 0 {
+            self.failures_in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A connect failed; how many have in a row.
+    pub(super) fn failed(&self) -> u32 {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.failures_in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+}
+
+/// A backend in one pool: the account and what this pool's plan says of it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) account: Arc<Account>,
+    /// As configured.
+    pub(super) name: Endpoint,
+    /// The same on every node.
+    pub(super) id: u64,
+    pub(super) weight: u32,
+    pub(super) backup: bool,
+    /// Most connections at once.
+    pub(super) cap: Option<u32>,
+    pub(super) upload: Option<Arc<Pacer>>,
+    pub(super) download: Option<Arc<Pacer>>,
+}
+
+impl Slot {
+    /// Takes a place, or `None` when it is full.
+    pub(super) fn take_place(self: &Arc<Self>) -> Option<Lease> {
+        let active = &self.account.active;
+        // SeqCst here and where a place goes back: see `Queue`.
+        let taken = match self.cap {
+            None => {
+                active.fetch_add(1, Ordering::SeqCst);
+                true
+            }
+            Some(cap) => active
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+                    (now < cap).then_some(now + 1)
+                })
+                .is_ok(),
+        };
+        taken.then(|| Lease(Arc::clone(self)))
+    }
+}
+
+/// A place at a backend, given back on drop. One pointer: it is held as long as the connection.
+#[derive(Debug)]
+#[must_use = "the place is given back when the lease is dropped"]
+pub struct Lease(Arc<Slot>);
+
+impl Lease {
+    /// Which backend.
+    pub fn address(&self) -> BackendAddr {
+        BackendAddr(self.0.account.address)
+    }
+
+    /// The backend's pace from clients, shared by all its connections; `None` is unlimited.
+    pub fn upload(&self) -> Option<&Pacer> {
+        self.0.upload.as_deref()
+    }
+
+    /// The backend's pace to clients, shared by all its connections; `None` is unlimited.
+    pub fn download(&self) -> Option<&Pacer> {
+        self.0.download.as_deref()
+    }
+
+    pub(super) fn account(&self) -> &Account {
+        &self.0.account
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let account = &self.0.account;
+        account.active.fetch_sub(1, Ordering::SeqCst);
+        account.queue.place_freed();
+    }
+}
