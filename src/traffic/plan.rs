@@ -53,6 +53,14 @@ pub struct Quota {
     pub burst: f64,
 }
 
+impl Quota {
+    /// `None` unless the rate is finite and above 0 and the burst finite and at least 1.
+    pub fn new(rate: f64, burst: f64) -> Option<Self> {
+        let sound = rate.is_finite() && rate > 0.0 && burst.is_finite() && burst >= 1.0;
+        sound.then_some(Quota { rate, burst })
+    }
+}
+
 /// Whose admissions a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitScope {
@@ -122,4 +130,24 @@ pub struct AccessPlan {
     pub allow: Vec<IpNet>,
     /// Who may not.
     pub deny: Vec<IpNet>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_can_be_neither_zero_nor_boundless() {
+        assert!(Quota::new(0.1, 1.0).is_some());
+        for (rate, burst) in [
+            (0.0, 1.0),
+            (-1.0, 1.0),
+            (f64::NAN, 1.0),
+            (f64::INFINITY, 1.0),
+            (1.0, 0.5),
+            (1.0, f64::INFINITY),
+        ] {
+            assert!(Quota::new(rate, burst).is_none(), "{rate} {burst}");
+        }
+    }
 }

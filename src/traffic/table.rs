@@ -141,7 +141,10 @@ impl Set {
         let at = match free {
             Some(at) => at,
             None => {
-                let fullest = (1..WAYS).fold(0, |fullest, at| {
+                // Among equals it is anybody's turn, as by the newcomer's hash: were it always the
+                // first's, who sits there would never stay long enough to be limited.
+                let first = key.0 as usize % WAYS;
+                let fullest = (1..WAYS).map(|n| (first + n) % WAYS).fold(first, |fullest, at| {
                     if self.slots[at].used < self.slots[fullest].used { at } else { fullest }
                 });
                 if self.slots[fullest].used > used {
@@ -220,14 +223,27 @@ mod tests {
     }
 
     #[test]
+    fn among_equally_full_buckets_it_is_not_always_the_same_slots_turn() {
+        let mut set = full_set([1; WAYS]);
+        let mut gone = std::collections::BTreeSet::new();
+        for key in 100..200 {
+            let before = set.keys;
+            let hash = stable_hash(0, &[key]);
+            assert!(matches!(set.place(TableKey::new(hash), used(1), 0), Place::New(_, Some(_))));
+            gone.insert((0..WAYS).find(|at| before[*at] != set.keys[*at]).unwrap());
+        }
+        assert_eq!(gone.len(), WAYS);
+    }
+
+    #[test]
     fn totals_only_grow_over_evictions() {
         let mut set = full_set([1; WAYS]);
         for (_, slot) in set.entries() {
             (slot.total, slot.tenure) = (500, 500);
         }
-        // Key 1 leaves, comes back, and begins where it stood or above.
+        // Keys 5 and 6 leave, come back, and begin where they stood or above.
         let mut highest = 0;
-        for key in [100, 101, 1, 2] {
+        for key in [100, 101, 5, 6] {
             let Place::New(slot, Some(_)) = set.place(TableKey::new(key), used(60), 0) else {
                 panic!("no place for {key}")
             };

@@ -295,3 +295,33 @@ fn threads_together_admit_exactly_the_burst_and_tell_all_of_it() {
     assert_eq!(told, 5_000);
     assert_eq!((limiter.counts().admitted, limiter.counts().refused), (5_000, 11_000));
 }
+
+#[test]
+fn threads_over_many_keys_lose_no_token_while_the_ledger_is_drained() {
+    let start = time::now();
+    let limiter = limiter(LimitPlan { max_keys: 8192, ..plan(0.001, 100.0) }, start);
+    limiter.share_among(10);
+    let mut told = std::collections::HashMap::new();
+    let all: u32 = std::thread::scope(|scope| {
+        let limiter = &*limiter;
+        let asking: Vec<_> = (0..4u32)
+            .map(|thread| {
+                scope.spawn(move || {
+                    (0..20_000u32)
+                        .map(|n| admitted(limiter, client((n * 7 + thread) % 500), 1, start))
+                        .sum::<u32>()
+                })
+            })
+            .collect();
+        let mut note = |rows: Vec<Spent>| told.extend(rows.iter().map(|row| (row.key, row.total)));
+        while !asking.iter().all(|thread| thread.is_finished()) {
+            note(drained(limiter, start, false));
+            note(drained(limiter, start, true));
+        }
+        let all = asking.into_iter().map(|thread| thread.join().unwrap()).sum();
+        note(drained(limiter, start, true));
+        all
+    });
+    assert_eq!(all, 500 * 100);
+    assert_eq!((told.len(), told.values().sum::<u64>()), (500, u64::from(all)));
+}
