@@ -58,7 +58,15 @@ struct Judge {
 impl Judge {
     /// The clean value, or `None` when it was refused.
     fn value(&mut self, kind: &'static Kind, node: &Node, field: &str) -> Option<Clean> {
-        self.places.0.insert(field.to_owned(), node.mark);
+        match node.value {
+            Value::Scalar { .. } => {
+                self.places.0.insert(field.to_owned(), node.mark);
+            }
+            // What spans lines is best shown at its key.
+            _ => {
+                self.places.0.entry(field.to_owned()).or_insert(node.mark);
+            }
+        }
         match kind {
             Kind::List(item) => match &node.value {
                 Value::List(items) => Some(self.items(item, items, field)),
@@ -114,7 +122,7 @@ impl Judge {
                 self.refuse(key_node, field, wrong);
                 continue;
             };
-            let at = if field.is_empty() { name.clone() } else { format!("{field}.{name}") };
+            let at = join(field, name);
             if let Some(first) = seen.insert(name, key_node.mark.line) {
                 let what = format!("{} is written twice, first in line {first}", quote(name));
                 self.refuse(key_node, &shown(&at), Wrong::new(what, "keep one of them"));
@@ -139,6 +147,13 @@ impl Judge {
                 Is::NoOp(kind) => {
                     self.value(kind, value, &at);
                 }
+                Is::Required(_) if matches!(&value.value, Value::List(all) if all.is_empty()) => {
+                    self.refuse(
+                        key_node,
+                        &at,
+                        Wrong::new("the list is empty", "write at least one"),
+                    );
+                }
                 Is::Optional(kind) | Is::Required(kind) => {
                     if let Some(value) = self.value(kind, value, &at) {
                         clean.insert(Clean::from(key.name), value);
@@ -148,12 +163,10 @@ impl Judge {
         }
         for key in keys {
             if matches!(key.is, Is::Required(_)) && !seen.contains_key(key.name) {
-                let at = if field.is_empty() {
-                    key.name.into()
-                } else {
-                    format!("{field}.{}", key.name)
-                };
-                self.refuse(node, &at, Wrong::new("is missing", format!("write `{}:`", key.name)));
+                let at = join(field, key.name);
+                let wrong = Wrong::new("is missing", format!("write `{}:`", key.name));
+                let mark = self.places.0.get(&at).copied().unwrap_or(node.mark);
+                self.refuse(&Node { mark, value: Value::Null }, &at, wrong);
             }
         }
         Some(Clean::Mapping(clean))
@@ -169,6 +182,10 @@ impl Judge {
         });
         None
     }
+}
+
+fn join(field: &str, key: &str) -> String {
+    if field.is_empty() { key.to_owned() } else { format!("{field}.{key}") }
 }
 
 fn is_disabled(node: &Node) -> bool {
@@ -317,7 +334,12 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
     if name.len() > 64 {
         return None;
     }
-    let likeness = |known: &str| strsim::jaro_winkler(&name.to_ascii_lowercase(), known);
+    let name = name.to_ascii_lowercase();
+    let likeness = |known: &str| {
+        // `round_robin` is nearer to `weighted_round_robin` than letters tell.
+        let part = name.len() >= 4 && known.contains(&name);
+        if part { 1.0 } else { strsim::jaro_winkler(&name, known) }
+    };
     known
         .map(|known| (likeness(known), known))
         .filter(|(likeness, _)| *likeness > 0.8)

@@ -1,5 +1,8 @@
 //! The room as a whole: the contract's examples, all faults at once, and no panic on any input.
 
+mod faults;
+mod robust;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -189,4 +192,79 @@ fn an_http_check_has_its_defaults_and_a_tcp_check_says_what_it_does_not_look_at(
         if expect_status == [(200, 200), (301, 302)]));
     let warned = good(&rule("health_check: { path: /healthz }")).warnings;
     assert_eq!(warned[0].field, "rules[0].health_check.path");
+}
+
+#[test]
+fn every_key_of_the_schema_stands_in_the_reference_and_reaches_the_file() {
+    let reference = robust::reference();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("token"), "secret").unwrap();
+    let loaded = parse(&reference, "lb.yaml", dir.path()).unwrap_or_else(|f| panic!("{f}"));
+    assert_eq!(loaded.plan.rules.len(), 2);
+    for key in robust::keys(schema::FILE, &mut Vec::new()) {
+        assert!(reference.contains(&format!("{key}:")), "the reference does not show `{key}`");
+    }
+}
+
+#[test]
+fn the_digest_sees_meaning_and_no_nodes_own_matters() {
+    let digest = |text: &str| good(text).plan.digest;
+    let whole = |listen: &str, idle: &str, tail: &str| {
+        format!(
+            "rules:\n  - name: web\n    listen: \"{listen}\"\n    backends: [\"b:1\"]\n    idle_timeout: {idle}\n{tail}"
+        )
+    };
+    let one = digest(&whole(
+        "10.0.0.1:80",
+        "10m",
+        "cluster: { node_name: n1, bind_addr: \"10.0.0.1:9090\", peers: [\"10.0.0.2:9090\"] }",
+    ));
+    assert_eq!(one.len(), 64);
+    let other = whole(
+        "10.0.0.2:80",
+        "600s",
+        "workers: 1\nlog: { level: debug }\nadmin: { listen: \"127.0.0.2:1\" }\naccess_log: { output: stdout }\n\
+         cluster: { node_name: n2, bind_addr: \"10.0.0.2:9090\", peers: [\"10.0.0.1:9090\"], label: default }",
+    );
+    assert_eq!(one, digest(&other), "defaults, spelling and the node's own matters");
+    for differs in [
+        whole("10.0.0.1:81", "10m", "cluster: {}"),
+        whole("10.0.0.1:80", "11m", "cluster: {}"),
+        whole("10.0.0.1:80", "10m", "cluster: { label: other }"),
+        whole("10.0.0.1:80", "10m", ""),
+        whole("10.0.0.1:80", "10m", "cluster: {}\ndrain_delay: 1s"),
+    ] {
+        assert_ne!(one, digest(&differs), "{differs}");
+    }
+    assert_eq!(one, digest(&whole("10.0.0.1:80", "10m", "cluster: {}")));
+}
+
+#[test]
+fn what_is_accepted_and_hardly_meant_is_a_warning() {
+    for (field, text) in [
+        ("rules[0].rate_limit.scope", "rate_limit: { requests_per_second: 5, scope: cluster }"),
+        ("rules[0].rate_limit.delay_max", "rate_limit: { requests_per_second: 5, delay_max: 5s }"),
+        ("rules[0].backend_queue", "backend_queue: { size: 5 }"),
+    ] {
+        let warnings = good(&rule(text)).warnings;
+        assert_eq!(warnings.len(), 1, "{text}: {warnings:?}");
+        assert_eq!((warnings[0].field.as_str(), warnings[0].line), (field, Some(5)), "{text}");
+    }
+    let idle = "rules: [{ listen: \"0.0.0.0:80\", backends: [{ address: \"a:1\", weight: 0 }] }]";
+    assert_eq!(good(idle).warnings[0].field, "rules[0].backends");
+    let nameless = "rules: [{ listen: \"10.0.0.1:80\", backends: [\"a:1\"], rate_limit: { requests_per_second: 5 } }]\ncluster: {}";
+    assert_eq!(good(nameless).warnings[0].field, "rules[0]");
+    assert_eq!(&*good(nameless).plan.rules[0].name.0, "10.0.0.1:80");
+}
+
+#[test]
+fn a_summary_counts_and_shows_its_warnings() {
+    let loaded = good(&rule("backend_queue: { size: 5 }"));
+    let text = summary(&loaded, "lb.yaml");
+    assert!(text.starts_with("warning: lb.yaml:5:5: rules[0].backend_queue: "), "{text}");
+    assert!(text.contains("rule web: 127.0.0.1:8080 → 1 backend\n"), "{text}");
+    assert!(
+        text.contains("lb.yaml is good: 1 rule, 1 listener, no cluster, 1 warning ("),
+        "{text}"
+    );
 }

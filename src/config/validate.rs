@@ -6,6 +6,7 @@ mod limits;
 mod listeners;
 mod rule;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::digest::digest;
@@ -14,7 +15,7 @@ use super::file::{self, File, values};
 use super::judge::Places;
 use super::plan::{AdminPlan, LogFormat, LogPlan, Plan};
 use crate::net::{Keepalive, TcpOptions};
-use crate::proxy::{AccessLogFormat, AccessLogOutput, AccessLogPlan};
+use crate::proxy::{AccessLogFormat, AccessLogOutput, AccessLogPlan, RulePlan};
 
 /// Where faults and warnings are put while the plan is made.
 pub(super) struct Findings<'a> {
@@ -26,13 +27,6 @@ pub(super) struct Findings<'a> {
 impl Findings<'_> {
     fn fault(&mut self, field: &str, what: impl Into<String>, remedy: impl Into<String>) {
         self.faults.push(self.places.fault(field, Wrong::new(what, remedy)));
-    }
-
-    /// Only when `field` was written at all: that it is missing has been said.
-    fn fault_if_written(&mut self, field: &str, what: &str, remedy: &str) {
-        if self.places.has(field) {
-            self.fault(field, what, remedy);
-        }
     }
 
     /// Only when none of `keys` was written: one that was refused has been said.
@@ -55,10 +49,6 @@ pub(super) fn plan(file: &File, places: &Places, dir: &Path) -> (Plan, Vec<Fault
     let cluster = file.cluster.as_ref().map(|cluster| cluster::plan(cluster, &mut found));
     let rules = rule::plans(&file.rules, cluster.is_some(), tcp, &mut found);
     let admin = admin(&file.admin, dir, &mut found);
-    if file.rules.is_empty() {
-        let remedy = "write at least one, with `listen` and `backends`";
-        found.fault_if_written("rules", "there is no rule", remedy);
-    }
     listeners::check(&rules, admin.listen, &mut found);
     if !file.trusted_proxies.is_empty() {
         let what = "nothing asks for it yet: no rule reads a PROXY header in this version";
@@ -79,11 +69,17 @@ pub(super) fn plan(file: &File, places: &Places, dir: &Path) -> (Plan, Vec<Fault
         admin,
         trusted_proxies: values(&file.trusted_proxies),
         tcp,
-        rules: rules.into_iter().map(|(_, rule)| rule).collect(),
+        rules: rules.into_iter().map(|(_, rule)| in_binding_order(rule)).collect(),
         cluster,
         digest: digest(file),
     };
     (plan, found.faults, found.warnings)
+}
+
+/// IPv4 first: beside a `[::]` that hears both families, an IPv4 address can only be bound before.
+fn in_binding_order(mut rule: RulePlan) -> RulePlan {
+    rule.listen.sort_by_key(SocketAddr::is_ipv6);
+    rule
 }
 
 fn cores() -> usize {

@@ -47,14 +47,16 @@ fn meet(
             found.fault(at, what, "give one of them another address or port");
             return;
         }
-        if overlap(*other, listen) {
-            // The system allows this; the more specific address wins.
+        // One rule may name both families: `0.0.0.0` and `[::]`.
+        let families = std::ptr::eq(*owner, rule) && other.is_ipv4() != listen.is_ipv4();
+        if overlap(*other, listen) && !families {
             let what = format!(
-                "{listen} of rule `{}` and {other} of rule `{}` ({other_at}) meet: connections go \
-                 to the more specific one",
+                "{listen} of rule `{}` and {other} of rule `{}` ({other_at}) cannot both be bound: \
+                 one covers the other",
                 rule.name, owner.name
             );
-            found.warn(at, what, "give one of them another port if this is not meant");
+            found.fault(at, what, "give one of them another port");
+            return;
         }
     }
 }
@@ -78,8 +80,7 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
         && (a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
 }
 
-/// Whether a socket on `any` hears `one`: all addresses of its family. (Listeners on `[::]` are
-/// bound to IPv6 alone.)
+/// Whether a socket on `any` hears `one`: `0.0.0.0` hears all IPv4, `[::]` hears both families.
 fn covers(any: IpAddr, one: IpAddr) -> bool {
-    any.is_unspecified() && any.is_ipv4() == one.is_ipv4()
+    any.is_unspecified() && (any.is_ipv6() || one.is_ipv4())
 }

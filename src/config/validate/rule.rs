@@ -71,11 +71,6 @@ fn plan(
 ) -> RulePlan {
     // Only TCP in this version: the schema refuses the rest.
     let file::Protocol::Tcp = rule.protocol;
-    if rule.listen.is_empty() {
-        // Missing altogether is the schema's to say; an empty list lands here.
-        let what = "there is no listener";
-        found.fault_if_written(&format!("{at}.listen"), what, "write `listen: \"0.0.0.0:8080\"`");
-    }
     let bandwidth = limits::bandwidth(rule.bandwidth_limit.as_ref());
     let queue = QueuePlan { size: rule.backend_queue.size, timeout: rule.backend_queue.timeout.0 };
     let connection_limit = rule.backend_connection_limit.as_ref().and_then(|limit| limit.limit);
@@ -133,10 +128,6 @@ fn backends(
     found: &mut Findings<'_>,
 ) -> Vec<BackendPlan> {
     let list = format!("{at}.backends");
-    if backends.is_empty() {
-        let remedy = "write `backends: [\"127.0.0.1:8081\"]`";
-        found.fault_if_written(&list, "there is no backend", remedy);
-    }
     let mut first: HashMap<_, usize> = HashMap::new();
     let mut plans = Vec::with_capacity(backends.len());
     for (i, backend) in backends.iter().enumerate() {

@@ -1,0 +1,88 @@
+//! What the documentation and the examples show is a configuration that loads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tidegate::config::{Plan, load};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The fenced YAML blocks of a page: line, the word behind `yaml`, text.
+fn blocks(page: &Path) -> Vec<(usize, String, String)> {
+    let text = fs::read_to_string(page).unwrap_or_default();
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, String, String)> = None;
+    for (i, line) in text.lines().enumerate() {
+        match &mut open {
+            None => {
+                if let Some(word) = line.strip_prefix("```yaml") {
+                    open = Some((i + 1, word.trim().to_owned(), String::new()));
+                }
+            }
+            Some(_) if line == "```" => blocks.extend(open.take()),
+            Some((_, _, block)) => *block += &format!("{line}\n"),
+        }
+    }
+    assert!(open.is_none(), "{}: a block is not closed", page.display());
+    blocks
+}
+
+const RULE: &str =
+    "rules:\n  - name: web\n    listen: \"0.0.0.0:8080\"\n    backends: [\"127.0.0.1:8081\"]\n";
+
+/// A whole file; `yaml top` shows keys of the file, `yaml rule` keys of a rule.
+fn whole(kind: &str, block: &str) -> String {
+    match kind {
+        "" => block.to_owned(),
+        "top" => format!("{RULE}{block}"),
+        "rule" => block.lines().fold(RULE.to_owned(), |text, line| text + "    " + line + "\n"),
+        other => panic!("unknown kind of block: {other}"),
+    }
+}
+
+fn load_text(text: &str) -> Result<Plan, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lb.yaml");
+    fs::write(dir.path().join("token"), "secret\n").unwrap();
+    fs::write(&file, text).unwrap();
+    load(&file).map(|loaded| loaded.plan).map_err(|faults| faults.to_string())
+}
+
+#[test]
+fn every_example_in_the_pages_loads() {
+    let mut seen = 0;
+    for page in ["README.md", "docs/configuration.md", "docs/operations.md"] {
+        for (line, kind, block) in blocks(&root().join(page)) {
+            // A page may also show other YAML, of a compose file say.
+            if kind.is_empty() && !block.lines().any(|line| line.starts_with("rules:")) {
+                continue;
+            }
+            seen += 1;
+            if let Err(faults) = load_text(&whole(&kind, &block)) {
+                panic!("{page}:{line}:\n{faults}");
+            }
+        }
+    }
+    assert!(seen >= 6, "only {seen} examples found: have the pages moved?");
+}
+
+#[test]
+fn every_file_in_cluster_configs_loads_and_the_nodes_agree() {
+    let mut digests = Vec::new();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(root().join("cluster-configs")).unwrap().map(|f| f.unwrap().path()).collect();
+    files.sort();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|ext| ext == "yaml")) {
+        let loaded = load(file).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(loaded.warnings, [], "{}", file.display());
+        if let Some(cluster) = &loaded.plan.cluster {
+            let name = file.file_stem().unwrap().to_string_lossy();
+            assert_eq!(*cluster.node_name.0, *name);
+            digests.push(loaded.plan.digest);
+        }
+    }
+    assert_eq!(digests.len(), 3);
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
