@@ -40,6 +40,8 @@ pub(super) struct Core {
     /// Something changed that the keeper should time.
     pub(super) stir: Notify,
     pub(super) seed: u64,
+    /// It replaces another pool: traffic flows already, so that newcomers start slowly.
+    pub(super) replaces: bool,
 }
 
 impl Core {
@@ -144,7 +146,8 @@ impl Core {
         }
         let port = self.plan.backends[origin].address.port;
         let wanted: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-        let late = !board.origins[origin].pending;
+        // A name's first addresses belong to the pool's beginning.
+        let late = self.replaces || !board.origins[origin].pending;
         board.origins[origin].pending = false;
         board.origins[origin].trouble = None;
         let changed = self.settle(&mut board, origin, &wanted, &mut Legacy::default(), late, now);

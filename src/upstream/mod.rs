@@ -6,7 +6,7 @@
 //! client → Pool::dial (any worker) → offers, queue → connect → Dialed { stream, lease }
 //! ```
 //!
-//! A dial reads the last [`picture`] and takes a place by one atomic; it meets a lock only when it
+//! A dial reads the last picture and takes a place by one atomic; it meets a lock only when it
 //! has to queue, or when a backend failed so often that it is ejected.
 
 mod board;

@@ -74,6 +74,7 @@ impl Pool {
             ready: watch::Sender::new(false),
             stir: Notify::new(),
             seed,
+            replaces: previous.is_some(),
         });
         {
             let mut board = core.board.lock();
@@ -84,7 +85,7 @@ impl Pool {
                     None => names.get(&configured.address).cloned().unwrap_or_default(),
                 };
                 board.origins[index].pending = known.is_empty();
-                core.settle(&mut board, index, &known, &mut legacy, previous.is_some(), now);
+                core.settle(&mut board, index, &known, &mut legacy, core.replaces, now);
                 if configured.address.literal().is_none() {
                     let work = tasks::resolve_for_ever(Arc::clone(&core), index);
                     let task = Task(spawn_supervised("backend name keeper", work));
@@ -137,6 +138,11 @@ impl Pool {
         let (old, new) = (&self.plan().check, &next.check);
         let asks_anew = old.kind != new.kind || old.port != new.port;
         self.core.board.lock().legacy(self.plan(), asks_anew)
+    }
+
+    #[cfg(test)]
+    pub(super) fn core(&self) -> &Core {
+        &self.core
     }
 
     pub(super) fn view(&self) -> &View<Picture> {

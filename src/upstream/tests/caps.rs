@@ -1,5 +1,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
 use super::*;
 
 fn capped(address: SocketAddr, cap: u32, size: u32, timeout: Duration) -> PoolPlan {
@@ -162,4 +165,43 @@ async fn a_place_handed_to_one_who_just_gave_up_goes_to_the_next() {
     stays.await.unwrap().unwrap();
     assert!(gives_up.await.is_err());
     assert_eq!((pool.snapshot().queued, of(&pool, live.address).active), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_are_exact_however_dials_end() {
+    let seed: u64 = 0x7419;
+    println!("seed {seed:#x}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (live, dead) = (Server::start().await, dead());
+    let mut plan = capped(live.address, 3, 40, Duration::from_millis(30));
+    plan.backends.push(backend(dead.1));
+    let pool = start(plan);
+    let mut dials = Vec::new();
+    for _ in 0..400 {
+        let (holds, aborts) = (rng.random_range(0..8), rng.random_bool(0.4));
+        let pool = Arc::clone(&pool);
+        let dial = tokio::spawn(async move {
+            let dialed = pool.dial(client()).await;
+            for _ in 0..holds {
+                tokio::task::yield_now().await;
+            }
+            drop(dialed);
+        });
+        if rng.random_bool(0.5) {
+            tokio::task::yield_now().await;
+        }
+        if aborts {
+            dial.abort();
+        }
+        dials.push(dial);
+    }
+    for dial in dials {
+        let ended = dial.await;
+        assert!(ended.is_ok() || ended.unwrap_err().is_cancelled());
+    }
+    let status = pool.snapshot();
+    let active: Vec<_> = status.backends.iter().map(|b| b.active).collect();
+    assert_eq!((status.queued, active), (0, vec![0, 0]));
+    assert!(status.backends[0].connections > 0);
+    let _held = pool.dial(client()).await.unwrap();
 }

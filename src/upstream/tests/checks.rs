@@ -30,7 +30,7 @@ async fn a_backend_that_stops_is_down_within_its_check_time_and_comes_back() {
     let began = time::now();
     until("it is down", || state(&pool, address) == BackendState::Down).await;
     // Three failures, the first one interval away at most; the rest is for a loaded machine.
-    assert!(began.elapsed() < Duration::from_millis(3 * 50 + 400), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(3 * 50 + 2000), "{:?}", began.elapsed());
     assert_eq!(verdicts.of(&"web".into(), address), Some(Verdict::Down));
     assert_eq!(spread(&pool, 4).await, HashMap::from([(b.address, 4)]));
 
@@ -43,7 +43,8 @@ async fn a_backend_that_stops_is_down_within_its_check_time_and_comes_back() {
 async fn live_connections_stay_when_their_backend_goes_down() {
     let a = Server::start().await;
     let mut plan = checked(&[a.address]);
-    plan.check.port = Some(dead().1.port());
+    let gone = dead();
+    plan.check.port = Some(gone.1.port());
     let pool = Pool::start(
         PoolPlan { check: CheckPlan { kind: None, ..plan.check.clone() }, ..plan.clone() },
         windows(),

@@ -132,7 +132,41 @@ fn a_dial_is_small_enough_to_live_in_a_connection() {
     runtime.block_on(async {
         let pool = start(plan(&[dead().1]));
         let dial = pool.dial(client());
-        assert!(size_of_val(&dial) <= 1536, "{} bytes", size_of_val(&dial));
+        assert!(size_of_val(&dial) <= 768, "{} bytes", size_of_val(&dial));
         assert_eq!(size_of::<Lease>(), size_of::<usize>());
     });
+}
+
+#[tokio::test]
+async fn a_pool_is_dialled_from_other_runtimes_than_its_own() {
+    let live = Server::start().await;
+    let pool = start(PoolPlan {
+        connection_limit: NonZeroU32::new(2),
+        queue: QueuePlan { size: 100, timeout: Duration::from_secs(8) },
+        ..plan(&[live.address])
+    });
+    let workers: Vec<_> = (0..2)
+        .map(|_| {
+            let pool = Arc::clone(&pool);
+            tokio::task::spawn_blocking(move || {
+                let mut runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = runtime.enable_all().build().unwrap();
+                let dials = (0..50).map(|_| {
+                    let pool = Arc::clone(&pool);
+                    async move { pool.dial(client()).await.map(|dialed| dialed.attempts) }
+                });
+                runtime.block_on(async {
+                    let dials: Vec<_> = dials.map(tokio::spawn).collect();
+                    for dial in dials {
+                        assert_eq!(dial.await.unwrap().unwrap(), 1);
+                    }
+                });
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    let status = of(&pool, live.address);
+    assert_eq!((status.connections, status.active), (100, 0));
 }

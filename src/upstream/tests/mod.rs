@@ -21,6 +21,8 @@ mod caps;
 mod checks;
 mod dialing;
 mod ejecting;
+mod names;
+mod reloading;
 mod voting;
 
 /// A backend that accepts and holds connections until it is stopped.
