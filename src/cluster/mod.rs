@@ -1,5 +1,41 @@
 //! The cluster wing: membership by SWIM (foca), counters and health views between nodes.
+//!
+//! ```text
+//!            ┌──────────────────────── machine (pure: now, input → output) ───────────────────┐
+//!  socket ──▶│ wire ─▶ budget ─┬─ swim ─▶ driver (foca, timers, sieve, score) ─▶ roster ──────│─▶ members
+//!   (shell)  │                 ├─ join ─▶ challenge the claimed address, then let in          │
+//!            │                 ├─ counters ─▶ exchange ─▶ levels                              │
+//!            │                 └─ health ─▶ verdicts ─▶ votes ────────────────────────────────│─▶ peers
+//!  socket ◀──│ allowance ◀─ driver · herald (whom to ask to be let in) · exchange · verdicts  │
+//!            └────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The [`machine`] knows neither socket nor clock; [`Cluster`] runs one on a thread of its own.
 
+pub mod budget;
+pub mod codec;
+pub mod driver;
+pub mod exchange;
+pub mod figures;
+pub mod handle;
+pub mod herald;
+pub mod identity;
+pub mod machine;
 pub mod plan;
+pub mod private;
+pub mod roster;
+pub mod score;
+mod shell;
+pub mod sieve;
+pub mod timers;
+pub mod verdicts;
+pub mod wire;
 
+pub use figures::Figures;
+pub use handle::{Cluster, ClusterError, Windows};
 pub use plan::ClusterPlan;
+pub use private::is_public;
+pub use roster::{MemberState, MemberView};
+
+/// Most members of a cluster; joins beyond are refused and counted.
+pub const MOST_MEMBERS: usize = 4096;

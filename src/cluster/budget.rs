@@ -1,0 +1,161 @@
+//! What may be sent and heard per second.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::base::Actor;
+
+/// Datagrams a second that one member may send us.
+const PER_PEER: u32 = 2000;
+/// Datagrams a second of all that are not members together.
+const STRANGERS: u32 = 500;
+
+/// What gives way when the allowance is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Never held back: without it the cluster falls apart.
+    Membership,
+    /// Held back when nothing is left.
+    Views,
+    /// Part of a round that [`Allowance::counters`] allowed: sent to all peers or to none.
+    Counters,
+}
+
+/// The bytes that this node may send: a bucket of a tenth of a second's worth.
+#[derive(Debug)]
+pub struct Allowance {
+    per_second: f64,
+    size: f64,
+    left: f64,
+    filled: Instant,
+    /// How often something was held back.
+    pub throttled: u64,
+}
+
+impl Allowance {
+    /// `per_second` bytes, full.
+    pub fn new(per_second: u64, now: Instant) -> Self {
+        let per_second = per_second as f64;
+        // At least a few datagrams, or nothing would ever pass a small cap.
+        let size = (per_second / 10.0).max(8.0 * 1200.0);
+        Allowance { per_second, size, left: size, filled: now, throttled: 0 }
+    }
+
+    /// Whether some counters may be sent now, else that is counted. It takes nothing: a round of
+    /// datagrams that was begun is sent to all.
+    pub fn counters(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        let may = self.left >= self.size / 4.0;
+        if !may {
+            self.throttled += 1;
+        }
+        may
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let gone = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.filled = self.filled.max(now);
+        self.left = (self.left + gone * self.per_second).min(self.size);
+    }
+
+    /// Whether `bytes` may be sent; they are taken when so. Counters are held back first: rows are
+    /// cumulative and wait without loss.
+    pub fn take(&mut self, now: Instant, bytes: usize, priority: Priority) -> bool {
+        self.fill(now);
+        let bytes = bytes as f64;
+        match priority {
+            Priority::Views if self.left < bytes => {
+                self.throttled += 1;
+                return false;
+            }
+            // Membership may overdraw, but not so far that the rest never recovers.
+            Priority::Membership => {
+                self.left = (self.left - bytes).max(self.left.min(-self.size));
+            }
+            Priority::Views | Priority::Counters => self.left -= bytes,
+        }
+        true
+    }
+}
+
+/// Counts what each peer sends within a second.
+#[derive(Debug)]
+pub struct Intake {
+    began: Instant,
+    peers: HashMap<Actor, u32>,
+    strangers: u32,
+}
+
+impl Intake {
+    /// Nothing heard yet.
+    pub fn new(now: Instant) -> Self {
+        Intake { began: now, peers: HashMap::new(), strangers: 0 }
+    }
+
+    /// Whether one more datagram may be heard; `member` says whether its sender is one, all others
+    /// share a small budget.
+    pub fn admit(&mut self, now: Instant, sender: Actor, member: bool) -> bool {
+        if now.saturating_duration_since(self.began) >= Duration::from_secs(1) {
+            self.began = now;
+            self.strangers = 0;
+            self.peers.clear();
+        }
+        let (heard, most) = if member {
+            (self.peers.entry(sender).or_default(), PER_PEER)
+        } else {
+            (&mut self.strangers, STRANGERS)
+        };
+        *heard = heard.saturating_add(1);
+        *heard <= most
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::now;
+    use crate::base::{BootId, NodeId};
+
+    #[test]
+    fn counters_give_way_first_and_membership_never() {
+        let start = now();
+        let mut allowance = Allowance::new(100_000, start);
+        let rounds = (0..1000).take_while(|_| {
+            let may = allowance.counters(start);
+            may && allowance.take(start, 1000, Priority::Counters)
+        });
+        assert_eq!(rounds.count(), 8);
+        let mut sent =
+            |priority| (0..1000).take_while(|_| allowance.take(start, 1000, priority)).count();
+        assert_eq!(sent(Priority::Views), 2);
+        assert_eq!(sent(Priority::Membership), 1000);
+        assert_eq!(allowance.throttled, 2);
+        assert!(allowance.counters(start + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn over_ten_seconds_the_cap_is_kept() {
+        let start = now();
+        let mut allowance = Allowance::new(100_000, start);
+        let sent = (0..10_000u64)
+            .filter(|ms| {
+                let now = start + Duration::from_millis(*ms);
+                allowance.counters(now) && allowance.take(now, 1000, Priority::Counters)
+            })
+            .count();
+        assert!((950..=1012).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn a_peer_that_shouts_is_cut_and_strangers_share_a_small_budget() {
+        let start = now();
+        let actor = |node| Actor { node: NodeId(node), boot: BootId::new(1) };
+        let mut intake = Intake::new(start);
+        let heard = (0..5000).filter(|_| intake.admit(start, actor(1), true)).count();
+        assert_eq!(heard, PER_PEER as usize);
+        assert!(intake.admit(start, actor(2), true));
+        let heard = (0..5000).filter(|node| intake.admit(start, actor(*node), false)).count();
+        assert_eq!(heard, STRANGERS as usize);
+        assert!(intake.admit(start + Duration::from_secs(1), actor(1), true));
+    }
+}

@@ -1,0 +1,333 @@
+//! foca and what it leaves to its driver: timers in order, suspicions that were refuted, the number
+//! of transmissions, leaving, and the doubt of a node that may be deaf.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use foca::{Config, Foca, Header, Member, Message, Notification, PeriodicParams, State, Timer};
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+
+use super::codec::{Observed, SwimCodec};
+use super::identity::{FURTHEST_AHEAD, Identity};
+use super::score::Score;
+use super::sieve::{Inbox, Sieve};
+use super::timers::Timers;
+use super::wire::{MAX_PAYLOAD, Reason};
+use crate::base::Actor;
+
+/// How long a suspect has to refute, at any number of nodes.
+const SUSPECT: Duration = Duration::from_millis(1500);
+/// How long foca remembers who is down.
+const REMEMBER_DOWN: Duration = Duration::from_secs(600);
+/// A timer that is this late shows that the process stood still.
+const STALL: Duration = Duration::from_millis(250);
+
+/// foca, driven.
+pub struct Driver {
+    foca: Foca<Identity, SwimCodec, StdRng, Sieve>,
+    config: Config,
+    turn: Turn,
+    observed: Arc<Mutex<Observed>>,
+    incarnation: foca::Incarnation,
+    /// Of what foca spreads: read by the machine.
+    pub inbox: Inbox,
+    /// How far we may trust ourselves.
+    pub score: Score,
+}
+
+/// What foca wants done, collected for the machine.
+#[derive(Default)]
+struct Turn {
+    now: Option<Instant>,
+    timers: Timers<Timer<Identity>>,
+    send: Vec<(Identity, Vec<u8>)>,
+    failed_probes: Vec<Identity>,
+    rejoined: bool,
+    changed: bool,
+}
+
+impl foca::Runtime<Identity> for &mut Turn {
+    fn notify(&mut self, notification: Notification<'_, Identity>) {
+        self.changed = true;
+        if let Notification::Rejoin(_) = notification {
+            self.rejoined = true;
+        }
+    }
+
+    fn send_to(&mut self, to: Identity, data: &[u8]) {
+        self.send.push((to, data.to_vec()));
+    }
+
+    fn submit_after(&mut self, timer: Timer<Identity>, after: Duration) {
+        let Some(now) = self.now else { return };
+        if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
+            self.failed_probes.push(*member_id);
+        }
+        self.timers.push(now, now + after, timer);
+    }
+}
+
+/// The LAN profile of the design, for a cluster of `nodes`.
+pub fn lan(nodes: usize) -> Config {
+    const ONE: NonZeroUsize = NonZeroUsize::MIN;
+    let three = ONE.saturating_add(2);
+    let every = |ms, num_members| {
+        Some(PeriodicParams { frequency: Duration::from_millis(ms), num_members })
+    };
+    Config {
+        probe_period: Duration::from_millis(500),
+        probe_rtt: Duration::from_millis(250),
+        num_indirect_probes: three,
+        max_transmissions: transmissions(nodes),
+        suspect_to_down_after: SUSPECT,
+        remove_down_after: Some(REMEMBER_DOWN),
+        max_packet_size: ONE.saturating_add(MAX_PAYLOAD - 1),
+        notify_down_members: true,
+        periodic_announce: every(10_000, ONE),
+        // Our own announce loop asks the lost ones, and it never stops.
+        periodic_announce_to_down_members: None,
+        periodic_gossip: every(100, three),
+    }
+}
+
+/// How often an update is sent: foca's own 2, 4, 8 at 3, 10, 100 nodes leave events that never
+/// reach everybody.
+pub fn transmissions(nodes: usize) -> NonZeroU8 {
+    let wanted = 4.0 * ((nodes + 1) as f64).log10().ceil();
+    NonZeroU8::MIN.saturating_add((wanted as u8).max(10) - 1)
+}
+
+impl Driver {
+    /// foca of the node `identity`, as yet alone.
+    pub fn new(identity: Identity, rng: StdRng) -> Self {
+        let observed = Arc::new(Mutex::new(Observed {
+            ceiling: u64::MAX,
+            above_ceiling: false,
+            sender: None,
+            own: (identity.actor, identity.address),
+            claim: None,
+            acks: 0,
+            incarnation: 0,
+        }));
+        let (sieve, inbox) = Sieve::new();
+        let config = lan(1);
+        let codec = SwimCodec(Arc::clone(&observed));
+        let foca = Foca::with_custom_broadcast(identity, config.clone(), rng, codec, sieve);
+        Driver {
+            foca,
+            config,
+            turn: Turn::default(),
+            observed,
+            incarnation: 0,
+            inbox,
+            score: Score::default(),
+        }
+    }
+
+    /// Who we are now; the generation grows with every rejoin.
+    pub fn identity(&self) -> Identity {
+        *self.foca.identity()
+    }
+
+    /// Everybody foca knows, down members included, this node not.
+    pub fn membership(&self) -> impl Iterator<Item = &Member<Identity>> {
+        self.foca.iter_membership_state()
+    }
+
+    /// Members that are not down, this node not counted.
+    pub fn active(&self) -> usize {
+        self.foca.num_members()
+    }
+
+    /// Updates and items that foca still spreads.
+    pub fn backlog(&self) -> usize {
+        self.foca.updates_backlog() + self.foca.custom_broadcast_backlog()
+    }
+
+    /// Timers waiting.
+    pub fn timers(&self) -> usize {
+        self.turn.timers.len()
+    }
+
+    /// A message of foca's came in from `sender`.
+    pub fn hear(
+        &mut self,
+        now: Instant,
+        unix_ms: u64,
+        sender: Actor,
+        payload: &[u8],
+    ) -> Result<(), Reason> {
+        {
+            let mut observed = self.observed.lock();
+            observed.ceiling = unix_ms.saturating_add(FURTHEST_AHEAD.as_millis() as u64);
+            observed.above_ceiling = false;
+            observed.sender = Some(sender);
+        }
+        self.turn.now = Some(now);
+        let heard = self.foca.handle_data(payload, &mut self.turn);
+        self.after(now);
+        heard.map_err(|error| match error {
+            foca::Error::DataFromOurselves => Reason::Own,
+            foca::Error::DataTooBig => Reason::TooLong,
+            _ if self.observed.lock().above_ceiling => Reason::FutureGeneration,
+            _ => Reason::Undecodable,
+        })
+    }
+
+    /// Whether a message names anybody whom foca does not know.
+    pub fn names_strangers(&self, payload: &[u8]) -> bool {
+        let mut codec = SwimCodec(Arc::clone(&self.observed));
+        let mut rest = payload;
+        let Ok(header) = foca::Codec::decode_header(&mut codec, &mut rest) else { return true };
+        let mut named = vec![header.src.address];
+        if let Some((number, mut updates)) = rest.split_at_checked(2) {
+            for _ in 0..u16::from_be_bytes([number[0], number[1]]) {
+                let member: Result<Member<Identity>, _> =
+                    foca::Codec::decode_member(&mut codec, &mut updates);
+                let Ok(member) = member else { return true };
+                named.push(member.id().address);
+            }
+        }
+        let own = self.identity().address;
+        let known = |address| address == own || self.knows(address);
+        !named.into_iter().all(known)
+    }
+
+    /// Whether somebody at `address` is or was a member.
+    pub fn knows(&self, address: SocketAddr) -> bool {
+        self.foca.iter_membership_state().any(|member| member.id().address == address)
+    }
+
+    /// Lets a node in that proved its address: as if it had announced itself to foca.
+    pub fn let_in(&mut self, now: Instant, unix_ms: u64, joiner: Identity) -> Result<(), Reason> {
+        let header = Header {
+            src: joiner,
+            src_incarnation: 0,
+            dst: self.identity(),
+            message: Message::Announce,
+        };
+        let mut announce = Vec::new();
+        let mut codec = SwimCodec(Arc::clone(&self.observed));
+        let sent = self.observed.lock().incarnation;
+        let encoded = foca::Codec::encode_header(&mut codec, &header, &mut announce);
+        self.observed.lock().incarnation = sent;
+        encoded.map_err(|_| Reason::Undecodable)?;
+        self.hear(now, unix_ms, joiner.actor, &announce)
+    }
+
+    /// When the next timer is due.
+    pub fn due(&self) -> Option<Instant> {
+        self.turn.timers.next()
+    }
+
+    /// Runs every timer that is due. When the first is very late we stood still, and the others
+    /// could not have reached us: then that time does not count.
+    pub fn run(&mut self, now: Instant) {
+        if let Some(late) = self.due().map(|due| now.saturating_duration_since(due))
+            && late > STALL
+        {
+            self.turn.timers.put_off(late);
+            self.score.stalled(late);
+        }
+        self.turn.now = Some(now);
+        while let Some(due) = self.turn.timers.pop(now) {
+            if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &due.timer {
+                // foca asks only for the incarnation, and would tell a healthy node that it is
+                // down: drop the timer when the suspicion is over.
+                let suspected = Member::new(*member_id, *incarnation, State::Suspect);
+                if !self.foca.iter_membership_state().any(|member| *member == suspected) {
+                    continue;
+                }
+                let patience = due.since + SUSPECT.mul_f64(self.score.stretch());
+                if patience > now {
+                    self.turn.timers.push(due.since, patience, due.timer);
+                    continue;
+                }
+            }
+            if let Err(error) = self.foca.handle_timer(due.timer, &mut self.turn) {
+                tracing::debug!(%error, "a membership timer failed");
+            }
+            self.after(now);
+        }
+    }
+
+    /// Has `item` spread to all members.
+    pub fn spread(&mut self, item: &[u8]) {
+        if let Err(error) = self.foca.add_broadcast(item) {
+            tracing::debug!(%error, "an item cannot be spread");
+        }
+    }
+
+    /// Tells some members what is to be spread without waiting for the next round.
+    pub fn gossip(&mut self, now: Instant) {
+        self.turn.now = Some(now);
+        if let Err(error) = self.foca.gossip(&mut self.turn) {
+            tracing::debug!(%error, "cannot gossip");
+        }
+    }
+
+    /// Declares ourselves gone.
+    pub fn leave(&mut self, now: Instant) {
+        self.turn.now = Some(now);
+        if let Err(error) = self.foca.leave_cluster(&mut self.turn) {
+            tracing::debug!(%error, "cannot leave");
+        }
+        self.turn.changed = true;
+    }
+
+    /// Takes another address or a higher generation.
+    pub fn become_known_as(&mut self, now: Instant, identity: Identity) {
+        self.turn.now = Some(now);
+        self.observed.lock().own = (identity.actor, identity.address);
+        if let Err(error) = self.foca.change_identity(identity, &mut self.turn) {
+            tracing::debug!(%error, "cannot change the identity");
+        }
+    }
+
+    /// What foca wants to send, and to whom.
+    pub fn take_sends(&mut self) -> Vec<(Identity, Vec<u8>)> {
+        std::mem::take(&mut self.turn.send)
+    }
+
+    /// Whether members came or went since this was last asked.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.turn.changed)
+    }
+
+    /// Whether the cluster had declared us down and we took a new generation.
+    pub fn take_rejoined(&mut self) -> bool {
+        std::mem::take(&mut self.turn.rejoined)
+    }
+
+    /// The highest claim of another actor on our address.
+    pub fn take_claim(&mut self) -> Option<(u64, Actor)> {
+        self.observed.lock().claim.take()
+    }
+
+    /// Draws the conclusions from what foca just did.
+    fn after(&mut self, now: Instant) {
+        for failed in std::mem::take(&mut self.turn.failed_probes) {
+            self.score.probe_failed(now, failed.actor);
+        }
+        let (acks, incarnation) = {
+            let mut observed = self.observed.lock();
+            (std::mem::take(&mut observed.acks), observed.incarnation)
+        };
+        self.score.probes_answered(acks);
+        if incarnation > self.incarnation {
+            self.score.suspected();
+        }
+        self.incarnation = incarnation;
+        let transmissions = transmissions(self.foca.num_members() + 1);
+        if transmissions != self.config.max_transmissions {
+            // Never touch `max_packet_size` here: foca asserts that its buffer keeps its size.
+            self.config.max_transmissions = transmissions;
+            if let Err(error) = self.foca.set_config(self.config.clone()) {
+                tracing::debug!(%error, "cannot change the number of transmissions");
+            }
+        }
+    }
+}

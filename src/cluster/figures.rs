@@ -1,0 +1,85 @@
+//! What the cluster wing counts.
+
+use super::wire::reason::Drops;
+use super::wire::{Kind, Reason};
+
+/// Counters since start and gauges of now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Datagrams and bytes sent, by type.
+    pub sent: Vec<(&'static str, u64, u64)>,
+    /// Datagrams and bytes received and taken for good, by type.
+    pub received: Vec<(&'static str, u64, u64)>,
+    /// Datagrams dropped, by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// Whether datagrams are authenticated.
+    pub authenticated: bool,
+    /// Counter rows held of peers.
+    pub rows: u64,
+    /// Alive members whose configuration digest is known and differs from ours.
+    pub drifted: u64,
+    /// Local health score, 0 is good, 8 worst.
+    pub health_score: u64,
+    /// Times that the traffic cap held something back.
+    pub throttled: u64,
+    /// Updates that are still being spread.
+    pub backlog: u64,
+    /// Active members, this node included.
+    pub alive: u64,
+    /// Pairs of alive nodes with one name, and claims of others on our address that stand.
+    pub duplicates: u64,
+    /// Panics that the agent survived by a new start.
+    pub restarts: u64,
+    /// Milliseconds since the agent last ran; it runs several times a second.
+    pub silent_ms: u64,
+}
+
+/// Datagrams by type, in both directions, and what was dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Traffic {
+    sent: [(u64, u64); Kind::ALL.len()],
+    received: [(u64, u64); Kind::ALL.len()],
+    /// Dropped, by reason.
+    pub dropped: Drops,
+}
+
+impl Traffic {
+    /// One datagram out.
+    pub fn sent(&mut self, kind: Kind, bytes: usize) {
+        add(&mut self.sent[kind as usize - 1], bytes);
+    }
+
+    /// One datagram in.
+    pub fn received(&mut self, kind: Kind, bytes: usize) {
+        add(&mut self.received[kind as usize - 1], bytes);
+    }
+
+    /// One datagram that is not heard.
+    pub fn drop(&mut self, reason: Reason) {
+        self.dropped.count(reason);
+    }
+
+    /// Bytes sent of `kind`, and of how many datagrams: (datagrams, bytes).
+    pub fn sent_of(&self, kind: Kind) -> (u64, u64) {
+        self.sent[kind as usize - 1]
+    }
+
+    /// Bytes sent since start.
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Labelled: sent and received.
+    pub fn labelled(&self) -> [Vec<(&'static str, u64, u64)>; 2] {
+        [&self.sent, &self.received].map(|side| {
+            let labelled =
+                |(kind, (count, bytes)): (&Kind, &(u64, u64))| (kind.label(), *count, *bytes);
+            Kind::ALL.iter().zip(side).map(labelled).collect()
+        })
+    }
+}
+
+fn add((count, bytes): &mut (u64, u64), more: usize) {
+    *count += 1;
+    *bytes += more as u64;
+}

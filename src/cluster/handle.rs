@@ -1,0 +1,278 @@
+//! A node's membership in its cluster, for the rest of the house: started once, read from anywhere.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
+
+use super::ClusterPlan;
+use super::figures::Figures;
+use super::private::is_public;
+use super::roster::MemberView;
+use super::shell::{Agent, run};
+use super::verdicts::backend_hash;
+use crate::base::{BackendKey, GossipAddr, View, publish_and_view, time};
+use crate::health::{Peers, Verdicts, Vote};
+use crate::net::{Resolver, bind_udp};
+use crate::traffic::{Ledger, Levels};
+
+/// What the cluster wing looks at and tells.
+pub struct Windows {
+    /// Own use of limits.
+    pub ledger: Arc<dyn Ledger>,
+    /// Told what peers used.
+    pub levels: Arc<dyn Levels>,
+    /// Own verdicts on backends.
+    pub verdicts: Arc<Verdicts>,
+    /// Digest of the configuration that runs.
+    pub config_digest: View<String>,
+    /// Resolves seeds.
+    pub resolver: Resolver,
+}
+
+/// Why a node cannot take part.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The gossip socket.
+    #[error("cannot listen for gossip at {address} (UDP): {error}; change `cluster.bind_addr`")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// Plaintext and a public address.
+    #[error(
+        "`cluster.{field}`: {address} is a public address and gossip is not encrypted; \
+         use a private address, or write `cluster.insecure: true` to allow it"
+    )]
+    Public {
+        /// `bind_addr`, `advertise_addr` or `peers`.
+        field: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// An advertised address that nobody can send to.
+    #[error("`cluster.advertise_addr`: {0} is not an address that peers can send to")]
+    Advertise(SocketAddr),
+    /// The system gives no thread.
+    #[error("cannot start the gossip thread: {0}")]
+    Thread(io::Error),
+}
+
+/// Published by the agent, read by everybody.
+pub(super) struct Shown {
+    pub(super) members: View<Vec<MemberView>>,
+    pub(super) votes: View<HashMap<u64, Vec<Vote>>>,
+    pub(super) figures: Mutex<Figures>,
+    pub(super) fault: Mutex<Option<String>>,
+    pub(super) address: Mutex<SocketAddr>,
+    pub(super) answered: AtomicBool,
+    pub(super) impaired: AtomicBool,
+    pub(super) restarts: AtomicU64,
+    /// Milliseconds from `began` to when the agent last ran.
+    pub(super) ran: AtomicU64,
+    pub(super) began: std::time::Instant,
+}
+
+impl Shown {
+    pub(super) fn age_ms(&self) -> u64 {
+        time::now().saturating_duration_since(self.began).as_millis() as u64
+    }
+}
+
+/// What the agent is told.
+pub(super) enum Order {
+    Leaving,
+    Leave(oneshot::Sender<()>),
+}
+
+/// This node in its cluster. Dropping it ends the agent without a word, as a crash would;
+/// [`Cluster::leave`] first.
+pub struct Cluster {
+    shown: Arc<Shown>,
+    orders: Option<Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The window on the peers' verdicts.
+struct PeerVotes(View<HashMap<u64, Vec<Vote>>>);
+
+impl Peers for PeerVotes {
+    fn votes(&self, backend: &BackendKey) -> Vec<Vote> {
+        self.0.look().get(&backend_hash(backend)).cloned().unwrap_or_default()
+    }
+}
+
+impl Cluster {
+    /// Binds the gossip socket and starts the agent on a thread of its own. The node is alone
+    /// until a seed answers; seeds need not be there, nor be resolvable yet. May wait a second for
+    /// names when the advertised address depends on them.
+    ///
+    /// # Errors
+    /// The socket cannot be bound, or a public address is used although gossip is plaintext.
+    pub fn start(plan: ClusterPlan, windows: Windows) -> Result<Cluster, ClusterError> {
+        check(&plan)?;
+        let bind_error = |error| ClusterError::Bind { address: plan.bind, error };
+        let socket = bind_udp(plan.bind).map_err(bind_error)?;
+        let bound = socket.local_addr().map_err(bind_error)?;
+
+        let began = time::now();
+        let (members_in, members) = publish_and_view(Vec::new());
+        let (votes_in, votes) = publish_and_view(HashMap::new());
+        let shown = Arc::new(Shown {
+            members,
+            votes,
+            figures: Mutex::default(),
+            fault: Mutex::default(),
+            address: Mutex::new(bound),
+            answered: AtomicBool::new(plan.peers.is_empty()),
+            impaired: AtomicBool::new(false),
+            restarts: AtomicU64::new(0),
+            ran: AtomicU64::new(0),
+            began,
+        });
+        let (orders, inbox): (_, Receiver<Order>) = channel(16);
+        let (ready, started) = mpsc::sync_channel(1);
+        let insecure = plan.insecure;
+        let agent = Agent {
+            plan,
+            windows,
+            socket,
+            bound,
+            shown: Arc::clone(&shown),
+            members: members_in,
+            votes: votes_in,
+        };
+        let thread = std::thread::Builder::new()
+            .name("gossip".to_owned())
+            .spawn(move || run(agent, inbox, ready))
+            .map_err(ClusterError::Thread)?;
+        let mut cluster = Cluster { shown, orders: Some(orders), thread: Some(thread) };
+        match started.recv() {
+            Ok(Ok(address)) => {
+                if !insecure && is_public(address.ip()) {
+                    return Err(ClusterError::Public { field: "advertise_addr", address });
+                }
+                tracing::warn!(
+                    %address,
+                    "gossip is not authenticated: anyone who can send to this address can join; \
+                     keep it on a private network"
+                );
+                Ok(cluster)
+            }
+            Ok(Err(error)) => Err(ClusterError::Thread(error)),
+            Err(_) => {
+                cluster.orders = None;
+                Err(ClusterError::Thread(io::Error::other("the gossip thread ended at once")))
+            }
+        }
+    }
+
+    /// Everybody known, this node first.
+    pub fn members(&self) -> Arc<Vec<MemberView>> {
+        self.shown.members.take()
+    }
+
+    /// What alive peers think of backends.
+    pub fn peers(&self) -> Arc<dyn Peers> {
+        Arc::new(PeerVotes(self.shown.votes.clone()))
+    }
+
+    /// Some peer answered, or there are none configured.
+    pub fn answered(&self) -> bool {
+        self.shown.answered.load(Ordering::Relaxed)
+    }
+
+    /// This node rather than its backends is ill: most are down to it while most peers disagree.
+    pub fn impaired(&self) -> bool {
+        self.shown.impaired.load(Ordering::Relaxed)
+    }
+
+    /// Why this node is not let in, while that stands: in words, with the remedy.
+    pub fn fault(&self) -> Option<String> {
+        self.shown.fault.lock().clone()
+    }
+
+    /// Counters and gauges, at most 100 ms old while the agent runs.
+    pub fn figures(&self) -> Figures {
+        let mut figures = self.shown.figures.lock().clone();
+        figures.restarts = self.shown.restarts.load(Ordering::Relaxed);
+        let ran = self.shown.ran.load(Ordering::Relaxed);
+        figures.silent_ms = self.shown.age_ms().saturating_sub(ran);
+        figures
+    }
+
+    /// Where peers find us; a bound port 0 is resolved.
+    pub fn address(&self) -> GossipAddr {
+        GossipAddr(*self.shown.address.lock())
+    }
+
+    /// Tells everybody that this node is going to leave; it stays a member until it does.
+    pub fn leaving(&self) {
+        self.order(Order::Leaving);
+    }
+
+    /// Leaves the cluster; returns when that was said.
+    pub async fn leave(&self) {
+        let (said, done) = oneshot::channel();
+        self.order(Order::Leave(said));
+        // An error means that the agent is gone, which is left as well.
+        let _ = done.await;
+    }
+
+    fn order(&self, order: Order) {
+        let Some(orders) = &self.orders else { return };
+        if orders.try_send(order).is_err() {
+            tracing::warn!("the gossip agent does not take orders");
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // The agent ends when nobody can order it any more.
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Plaintext stays on private networks, unless asked for in words.
+fn check(plan: &ClusterPlan) -> Result<(), ClusterError> {
+    if let Some(address) = plan.advertise
+        && address.ip().is_unspecified()
+    {
+        return Err(ClusterError::Advertise(address));
+    }
+    if plan.insecure {
+        return Ok(());
+    }
+    let own = [("bind_addr", Some(plan.bind)), ("advertise_addr", plan.advertise)];
+    let peers = plan.peers.iter().map(|peer| ("peers", peer.literal()));
+    let public = own.into_iter().chain(peers).find_map(|(field, address)| {
+        let address = address.filter(|address| is_public(address.ip()))?;
+        Some(ClusterError::Public { field, address })
+    });
+    public.map_or(Ok(()), Err)
+}
+
+/// The source address of the route to `peer`.
+pub(super) fn source_towards(peer: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match peer {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    // Connecting a UDP socket sends nothing; it only asks for the route.
+    socket.connect(peer).ok()?;
+    let source = socket.local_addr().ok()?.ip();
+    (!source.is_unspecified()).then_some(source)
+}

@@ -1,0 +1,125 @@
+//! What comes in.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::{Machine, Output};
+use crate::base::Actor;
+use crate::cluster::MOST_MEMBERS;
+use crate::cluster::budget::Priority;
+use crate::cluster::identity::Identity;
+use crate::cluster::private::is_public;
+use crate::cluster::wire::records::{Record, records};
+use crate::cluster::wire::{Kind, Opened, Reason};
+
+impl Machine {
+    /// A datagram, or why it changes nothing.
+    pub(super) fn hear(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), Reason> {
+        if !self.setup.public && is_public(from.ip()) {
+            return Err(Reason::PublicAddress);
+        }
+        let opened = self.envelope.open(bytes)?;
+        let member = self.roster.row(opened.sender).is_some_and(|row| row.state.active());
+        if !self.intake.admit(now, opened.sender, member) {
+            return Err(Reason::RateLimited);
+        }
+        match opened.kind {
+            Kind::Swim => self.hear_swim(now, opened)?,
+            kind => {
+                let records = records(opened.payload).map_err(|_| Reason::Undecodable)?;
+                for record in records {
+                    self.hear_record(now, from, opened.sender, kind, record)?;
+                }
+            }
+        }
+        self.traffic.received(opened.kind, bytes.len());
+        Ok(())
+    }
+
+    fn hear_swim(&mut self, now: Instant, opened: Opened<'_>) -> Result<(), Reason> {
+        let unix_ms = self.unix_ms(now);
+        if self.driver.membership().count() >= MOST_MEMBERS
+            && self.driver.names_strangers(opened.payload)
+        {
+            return Err(Reason::MembersFull);
+        }
+        self.driver.hear(now, unix_ms, opened.sender, opened.payload)?;
+        self.look_again = true;
+        self.answered = true;
+        Ok(())
+    }
+
+    fn hear_record(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        sender: Actor,
+        kind: Kind,
+        record: Record,
+    ) -> Result<(), Reason> {
+        // Only a join may come from a stranger.
+        match (kind, record) {
+            (Kind::Join, Record::Join(join)) => self.hear_join(now, from, sender, join),
+            (Kind::Join, Record::Challenge(challenge)) => {
+                self.hear_challenge(now, from, challenge);
+                Ok(())
+            }
+            (Kind::Join, Record::Refused(refused)) => {
+                self.hear_refused(now, refused);
+                Ok(())
+            }
+            (_, record) => {
+                let peer = self.peer(sender)?;
+                self.hear_peer(now, peer, record)
+            }
+        }
+    }
+
+    fn peer(&self, sender: Actor) -> Result<Identity, Reason> {
+        let row = self.roster.row(sender).filter(|row| row.state.active());
+        row.map(|row| row.identity).ok_or(Reason::UnknownSender)
+    }
+
+    fn hear_peer(&mut self, now: Instant, peer: Identity, record: Record) -> Result<(), Reason> {
+        match record {
+            Record::Meta(meta) if meta.actor == peer.actor => {
+                if self.roster.hear_meta(meta) {
+                    self.outputs.push_back(Output::Members);
+                    self.outputs.push_back(Output::Votes);
+                }
+            }
+            Record::Leaving(leaving) if leaving.actor == peer.actor => {
+                self.roster.hear_leaving(peer.actor);
+                self.look_again = true;
+            }
+            Record::AskMeta => {
+                let meta = Record::Meta(self.meta()).bytes();
+                self.send(now, Kind::Meta, peer, &meta, Priority::Membership);
+            }
+            Record::Spent(spent) => {
+                let levels = &*self.rooms.levels;
+                self.exchange.hear(now, peer.actor, &spent, levels);
+            }
+            Record::HealthBeat(beat) => {
+                if self.heard.beat(now, peer.actor, beat) {
+                    let ask = Record::AskHealth.bytes();
+                    self.send(now, Kind::Health, peer, &ask, Priority::Views);
+                }
+            }
+            Record::HealthPart(part) => {
+                if self.heard.part(now, peer.actor, part) {
+                    self.outputs.push_back(Output::Votes);
+                }
+            }
+            Record::AskHealth => self.tell_verdicts(now, &[peer]),
+            // Right in itself, but not where it came.
+            _ => return Err(Reason::Undecodable),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! What goes into a machine and what comes out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::{Actor, NodeName};
+use crate::health::Verdicts;
+use crate::traffic::{Ledger, Levels};
+
+/// What a machine begins with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// This node and this start of it; the node id must not be 0.
+    pub actor: Actor,
+    /// What it is called.
+    pub name: NodeName,
+    /// Which cluster.
+    pub label: String,
+    /// Where peers find it.
+    pub address: SocketAddr,
+    /// Version of the program.
+    pub version: String,
+    /// Digest of its configuration.
+    pub digest: String,
+    /// Whether there are seeds to ask.
+    pub seeds: bool,
+    /// Bytes per second it may send.
+    pub traffic_cap: u64,
+    /// Public addresses may be used although nothing is encrypted.
+    pub public: bool,
+    /// The wall clock, milliseconds since 1970.
+    pub unix_ms: u64,
+    /// Seed of everything random but the ids.
+    pub seed: u64,
+}
+
+/// What the machine looks at and tells.
+#[derive(Clone)]
+pub struct Rooms {
+    /// Own use of limits.
+    pub ledger: Arc<dyn Ledger>,
+    /// Told what peers used.
+    pub levels: Arc<dyn Levels>,
+    /// Own verdicts.
+    pub verdicts: Arc<Verdicts>,
+}
+
+/// What happens to a machine.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// Time went by.
+    Tick,
+    /// A datagram came in.
+    Datagram {
+        /// Where it was sent from.
+        from: SocketAddr,
+        /// All of it.
+        bytes: &'a [u8],
+    },
+    /// The seeds' addresses, as asked for by [`Output::Resolve`].
+    Seeds(Vec<SocketAddr>),
+    /// The configuration changed.
+    Digest(String),
+    /// Where peers find us, when that is only known now.
+    Address(SocketAddr),
+    /// This node is going to leave: tell it.
+    Leaving,
+    /// This node leaves now.
+    Leave,
+}
+
+/// What a machine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a datagram.
+    Send {
+        /// Where to.
+        to: SocketAddr,
+        /// All of it.
+        bytes: Vec<u8>,
+    },
+    /// Resolve the seeds anew and answer by [`Input::Seeds`].
+    Resolve,
+    /// [`super::Machine::members`] changed.
+    Members,
+    /// [`super::Machine::votes`] changed.
+    Votes,
+}

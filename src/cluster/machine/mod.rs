@@ -1,0 +1,326 @@
+//! The gossip machine: everything a node does in its cluster, without socket, clock or task. Input
+//! comes with the time it came at; what is to be done is polled. A thousand of them run in one test.
+
+mod hear;
+mod io;
+mod join;
+mod upkeep;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::budget::{Allowance, Intake, Priority};
+use super::driver::Driver;
+use super::exchange::Exchange;
+use super::figures::{Figures, Traffic};
+use super::herald::Herald;
+use super::identity::{Identity, generation};
+use super::roster::{MemberState, MemberView, Roster};
+use super::verdicts::{Heard, Told, impaired};
+use super::wire::records::{Leaving, Meta, Record};
+use super::wire::{Envelope, Kind};
+use crate::base::{Actor, NodeId};
+use crate::health::Vote;
+
+pub use io::{Input, Output, Rooms, Setup};
+
+/// One node's part of the cluster.
+pub struct Machine {
+    setup: Setup,
+    rooms: Rooms,
+    began: Instant,
+    secret: u64,
+    rng: StdRng,
+    envelope: Envelope,
+    driver: Driver,
+    roster: Roster,
+    herald: Herald,
+    exchange: Exchange,
+    told: Told,
+    heard: Heard,
+    allowance: Allowance,
+    intake: Intake,
+    traffic: Traffic,
+    outputs: VecDeque<Output>,
+    meta_seq: u64,
+    next_upkeep: Instant,
+    look_again: bool,
+    answered: bool,
+    leaving: bool,
+    left: bool,
+    impaired: bool,
+    nodes: usize,
+    fault: Option<(Instant, String)>,
+    claims: u64,
+    said: HashMap<&'static str, Instant>,
+}
+
+impl Machine {
+    /// A machine that is alone and will ask its seeds at the first [`Input::Tick`].
+    pub fn new(setup: Setup, rooms: Rooms, now: Instant) -> Self {
+        let mut rng = StdRng::seed_from_u64(setup.seed);
+        let identity = Identity {
+            actor: setup.actor,
+            address: setup.address,
+            generation: generation(setup.unix_ms, 0),
+        };
+        let secret = rng.next_u64();
+        let driver = Driver::new(identity, StdRng::seed_from_u64(rng.next_u64()));
+        rooms.levels.nodes(1);
+        Machine {
+            envelope: Envelope::new(&setup.label, setup.actor),
+            allowance: Allowance::new(setup.traffic_cap, now),
+            rooms,
+            began: now,
+            secret,
+            rng,
+            driver,
+            roster: Roster::default(),
+            herald: Herald::new(now),
+            exchange: Exchange::new(now),
+            told: Told::default(),
+            heard: Heard::default(),
+            intake: Intake::new(now),
+            traffic: Traffic::default(),
+            outputs: VecDeque::from([Output::Members]),
+            meta_seq: 1,
+            next_upkeep: now,
+            look_again: true,
+            answered: false,
+            leaving: false,
+            left: false,
+            impaired: false,
+            nodes: 1,
+            fault: None,
+            claims: 0,
+            said: HashMap::new(),
+            setup,
+        }
+    }
+
+    /// Takes an input. Afterwards poll the outputs, then the timeout.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.driver.run(now);
+        match input {
+            Input::Tick => {}
+            Input::Datagram { from, bytes } => {
+                if let Err(reason) = self.hear(now, from, bytes) {
+                    self.traffic.drop(reason);
+                }
+            }
+            Input::Seeds(addresses) => self.ask(now, &addresses),
+            Input::Digest(digest) => {
+                if self.setup.digest != digest {
+                    self.setup.digest = digest;
+                    self.meta_seq += 1;
+                    let item = Record::Meta(self.meta()).bytes();
+                    self.driver.spread(&item);
+                    self.outputs.push_back(Output::Members);
+                }
+            }
+            Input::Address(address) => {
+                if address != self.setup.address && self.driver.active() == 0 {
+                    self.setup.address = address;
+                    let identity = Identity { address, ..self.driver.identity() };
+                    self.driver.become_known_as(now, identity);
+                    self.outputs.push_back(Output::Members);
+                }
+            }
+            Input::Leaving => self.say_leaving(now),
+            Input::Leave => {
+                self.say_leaving(now);
+                self.driver.leave(now);
+                self.left = true;
+            }
+        }
+        self.upkeep(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to come back with [`Input::Tick`] at the latest.
+    pub fn poll_timeout(&self) -> Instant {
+        let soonest = self.next_upkeep.min(self.exchange.due()).min(self.herald.due());
+        self.driver.due().map_or(soonest, |due| due.min(soonest))
+    }
+
+    /// Everybody known, this node first.
+    pub fn members(&self) -> Vec<MemberView> {
+        self.roster.views(MemberView {
+            name: self.setup.name.clone(),
+            address: self.driver.identity().gossip(),
+            state: if self.left { MemberState::Left } else { MemberState::Alive },
+            own: true,
+            config_digest: self.setup.digest.clone(),
+            node_id: self.setup.actor.node,
+            boot_id: self.setup.actor.boot,
+            version: self.setup.version.clone(),
+            since: self.began,
+        })
+    }
+
+    /// What peers think, by backend's hash; only fresh opinions of peers that are there.
+    pub fn votes(&self) -> HashMap<u64, Vec<Vote>> {
+        let named = |(actor, verdict): (Actor, _)| {
+            let observer = self.roster.row(actor)?.name();
+            Some(Vote { observer, verdict })
+        };
+        let all = self.heard.opinions().into_iter();
+        all.map(|(backend, votes)| (backend, votes.into_iter().filter_map(named).collect()))
+            .collect()
+    }
+
+    /// Some peer answered, or there are none to ask.
+    pub fn answered(&self) -> bool {
+        self.answered || !self.setup.seeds
+    }
+
+    /// This node rather than its backends is ill.
+    pub fn impaired(&self) -> bool {
+        self.impaired
+    }
+
+    /// Why this node is not let in, as long as that stands.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_ref().map(|(_, fault)| fault.as_str())
+    }
+
+    /// Active members, this node included.
+    pub fn alive(&self) -> usize {
+        self.nodes
+    }
+
+    /// Who this node is to foca now.
+    pub fn identity(&self) -> Identity {
+        self.driver.identity()
+    }
+
+    /// Timers and updates waiting inside.
+    pub fn backlog(&self) -> usize {
+        self.driver.timers() + self.driver.backlog() + self.exchange.waiting()
+    }
+
+    /// What was sent and heard.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// The exchange, to be looked into.
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// Counters and gauges.
+    pub fn figures(&self) -> Figures {
+        let [sent, received] = self.traffic.labelled();
+        let drifted = self.roster.rows().filter(|row| {
+            let digest = row.meta.as_ref().map(|meta| &meta.digest);
+            row.state.active() && digest.is_some_and(|digest| *digest != self.setup.digest)
+        });
+        Figures {
+            sent,
+            received,
+            dropped: self.traffic.dropped.all(),
+            authenticated: false,
+            rows: self.exchange.rows() as u64,
+            drifted: drifted.count() as u64,
+            health_score: self.driver.score.points().into(),
+            throttled: self.allowance.throttled,
+            backlog: self.driver.backlog() as u64,
+            alive: self.nodes as u64,
+            duplicates: self.roster.duplicates.len() as u64 + self.claims,
+            restarts: 0,
+            silent_ms: 0,
+        }
+    }
+
+    fn meta(&self) -> Meta {
+        Meta {
+            actor: self.setup.actor,
+            seq: self.meta_seq,
+            name: self.setup.name.0.to_string(),
+            digest: self.setup.digest.clone(),
+            version: self.setup.version.clone(),
+        }
+    }
+
+    /// The wall clock, as the monotonic one carries it on.
+    fn unix_ms(&self, now: Instant) -> u64 {
+        self.setup.unix_ms + now.saturating_duration_since(self.began).as_millis() as u64
+    }
+
+    fn say_leaving(&mut self, now: Instant) {
+        let leaving = Record::Leaving(Leaving { actor: self.setup.actor });
+        if !std::mem::replace(&mut self.leaving, true) {
+            self.driver.spread(&leaving.bytes());
+            self.driver.gossip(now);
+        }
+        for to in self.peers() {
+            self.send(now, Kind::Meta, to, &leaving.bytes(), Priority::Membership);
+        }
+    }
+
+    /// Peers that may be spoken to.
+    fn peers(&self) -> Vec<Identity> {
+        self.roster.rows().filter(|row| row.state.active()).map(|row| row.identity).collect()
+    }
+
+    /// Whether it was sent; when not, the traffic cap held it back.
+    fn send(
+        &mut self,
+        now: Instant,
+        kind: Kind,
+        to: Identity,
+        payload: &[u8],
+        priority: Priority,
+    ) -> bool {
+        self.send_to(now, kind, to.node(), to.address, payload, priority)
+    }
+
+    fn send_to(
+        &mut self,
+        now: Instant,
+        kind: Kind,
+        node: Option<NodeId>,
+        to: SocketAddr,
+        payload: &[u8],
+        priority: Priority,
+    ) -> bool {
+        let bytes = self.envelope.seal(kind, node, payload);
+        if !self.allowance.take(now, bytes.len(), priority) {
+            return false;
+        }
+        self.traffic.sent(kind, bytes.len());
+        self.outputs.push_back(Output::Send { to, bytes });
+        true
+    }
+
+    /// Whether a line of this kind may be logged again.
+    fn may_say(&mut self, now: Instant, what: &'static str, every: Duration) -> bool {
+        let last = self.said.get(what);
+        let may = last.is_none_or(|last| now.saturating_duration_since(*last) >= every);
+        if may {
+            self.said.insert(what, now);
+        }
+        may
+    }
+
+    fn look_at_own_health(&mut self) {
+        let impaired = impaired(self.told.own(), &self.heard.opinions());
+        if impaired != self.impaired {
+            self.impaired = impaired;
+            if impaired {
+                tracing::warn!("most backends are down to this node alone: it stops voting");
+            } else {
+                tracing::info!("peers agree with this node about its backends again");
+            }
+        }
+    }
+}

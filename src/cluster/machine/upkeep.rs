@@ -1,0 +1,217 @@
+//! What is done because time went by or something changed.
+
+use std::time::{Duration, Instant};
+
+use super::{Machine, Output};
+use crate::cluster::budget::Priority;
+use crate::cluster::identity::Identity;
+use crate::cluster::roster::{Event, MemberState};
+use crate::cluster::verdicts::LOOK;
+use crate::cluster::wire::Kind;
+use crate::cluster::wire::records::Record;
+
+/// A node that did not say what it is called is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Nodes asked for their name at once.
+const ASKED_AT_ONCE: usize = 20;
+/// True duplicates of a name are complained of this often.
+const COMPLAIN: Duration = Duration::from_secs(60);
+/// A refusal that was not repeated for this long no longer stands.
+const REFUSED_FOR: Duration = Duration::from_secs(15);
+
+impl Machine {
+    pub(super) fn upkeep(&mut self, now: Instant) {
+        if self.driver.take_changed() {
+            self.look_again = true;
+            // Joins and deaths are told to everybody who asks at once.
+            self.look_around(now);
+        }
+        if self.driver.take_rejoined() {
+            tracing::warn!("the cluster took this node for dead; rejoining");
+            self.herald.hurry(now);
+        }
+        self.answer_claims(now);
+        self.read_inbox();
+        self.call(now);
+        self.tell_spent(now);
+        if now >= self.next_upkeep {
+            self.next_upkeep = now + LOOK;
+            self.look_around(now);
+            self.ask_names(now);
+            self.exchange_verdicts(now);
+            self.complain(now);
+        }
+        for (to, payload) in self.driver.take_sends() {
+            self.send(now, Kind::Swim, to, &payload, Priority::Membership);
+        }
+    }
+
+    /// Takes over what foca knows.
+    fn look_around(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.look_again) {
+            return;
+        }
+        let events = self.roster.refresh(now, self.driver.membership());
+        self.roster.own_name(&self.setup.name.0);
+        for event in &events {
+            self.tell_of(now, event);
+        }
+        if !events.is_empty() {
+            self.outputs.push_back(Output::Members);
+        }
+        let alone = self.driver.active() == 0;
+        self.herald.alone(now, alone);
+        if !alone {
+            self.fault = None;
+        }
+        let nodes = 1 + self.roster.rows().filter(|row| row.shares()).count();
+        if nodes != self.nodes {
+            self.nodes = nodes;
+            self.rooms.levels.nodes(nodes);
+            self.outputs.push_back(Output::Members);
+        }
+    }
+
+    fn tell_of(&mut self, now: Instant, event: &Event) {
+        let Event { identity, name, state, back } = event;
+        let (address, boot) = (identity.address, identity.actor.boot);
+        match state {
+            MemberState::Alive if *back => {
+                tracing::info!(member = %name, %address, %boot, "member rejoined");
+            }
+            MemberState::Alive => tracing::info!(member = %name, %address, %boot, "member alive"),
+            MemberState::Suspect => tracing::info!(member = %name, %address, "member suspect"),
+            MemberState::Failed => tracing::warn!(member = %name, %address, "member failed"),
+            MemberState::Left => tracing::info!(member = %name, %address, "member left"),
+        }
+        match state {
+            MemberState::Alive => {
+                self.herald.found(identity.address);
+                self.told.hurry(now);
+            }
+            MemberState::Suspect => {}
+            MemberState::Failed => self.herald.lost(now, identity.address),
+            MemberState::Left => {
+                self.herald.found(identity.address);
+                self.exchange.forget(identity.actor);
+            }
+        }
+    }
+
+    fn read_inbox(&mut self) {
+        for record in self.driver.inbox.take() {
+            let news = match record {
+                Record::Meta(meta) if meta.actor != self.setup.actor => self.roster.hear_meta(meta),
+                Record::Leaving(leaving) => {
+                    self.look_again = true;
+                    self.roster.hear_leaving(leaving.actor)
+                }
+                _ => false,
+            };
+            if news {
+                self.outputs.push_back(Output::Members);
+            }
+        }
+    }
+
+    fn call(&mut self, now: Instant) {
+        if self.herald.due() > now {
+            return;
+        }
+        let call = self.herald.call(now, &mut self.rng);
+        if self.left {
+            return;
+        }
+        if call.seeds && self.setup.seeds {
+            self.outputs.push_back(Output::Resolve);
+        }
+        self.ask(now, &call.lost);
+    }
+
+    fn tell_spent(&mut self, now: Instant) {
+        if !self.exchange.look(now, &*self.rooms.ledger) {
+            return;
+        }
+        let peers = self.peers();
+        if peers.is_empty() {
+            self.exchange.discard();
+            return;
+        }
+        loop {
+            // What is held back is merged with what comes; nothing is lost by waiting.
+            if !self.allowance.counters(now) {
+                return;
+            }
+            let Some(payload) = self.exchange.payload() else { return };
+            for peer in &peers {
+                self.send(now, Kind::Counters, *peer, &payload, Priority::Counters);
+            }
+        }
+    }
+
+    fn ask_names(&mut self, now: Instant) {
+        let nameless = self.roster.rows().filter(|row| {
+            let waited = row.asked.is_none_or(|at| now.saturating_duration_since(at) >= ASK_AGAIN);
+            row.state.active() && row.meta.is_none() && waited
+        });
+        let nameless: Vec<Identity> =
+            nameless.map(|row| row.identity).take(ASKED_AT_ONCE).collect();
+        for identity in nameless {
+            if let Some(row) = self.roster.row_mut(identity.actor) {
+                row.asked = Some(now);
+            }
+            // Ours with it: who is nameless to us may not know us either.
+            let mut payload = Record::Meta(self.meta()).bytes();
+            Record::AskMeta.put(&mut payload);
+            self.send(now, Kind::Meta, identity, &payload, Priority::Membership);
+        }
+    }
+
+    fn exchange_verdicts(&mut self, now: Instant) {
+        let roster = &self.roster;
+        let there = |actor| roster.row(actor).is_some_and(|row| row.shares());
+        if self.heard.expire(now, there) {
+            self.outputs.push_back(Output::Votes);
+        }
+        let changed = self.told.look(now, &self.rooms.verdicts);
+        self.look_at_own_health();
+        // Who may be deaf or ill keeps its opinion to itself; peers then forget the old one.
+        if self.impaired || self.driver.score.muted() || self.left || !self.told.any() {
+            return;
+        }
+        let peers = self.peers();
+        if changed {
+            self.tell_verdicts(now, &peers);
+        } else if self.told.beat_due(now, peers.len()) {
+            let beat = self.told.beat(peers.len()).bytes();
+            for peer in peers {
+                self.send(now, Kind::Health, peer, &beat, Priority::Views);
+            }
+        }
+    }
+
+    /// All own verdicts to `peers`.
+    pub(super) fn tell_verdicts(&mut self, now: Instant, peers: &[Identity]) {
+        if self.impaired || self.driver.score.muted() {
+            return;
+        }
+        for part in self.told.parts() {
+            let payload = part.bytes();
+            for peer in peers {
+                self.send(now, Kind::Health, *peer, &payload, Priority::Views);
+            }
+        }
+    }
+
+    fn complain(&mut self, now: Instant) {
+        if self.fault.as_ref().is_some_and(|(at, _)| now.duration_since(*at) > REFUSED_FOR) {
+            self.fault = None;
+        }
+        let own = (&*self.setup.name.0, self.driver.identity());
+        self.roster.look_for_duplicates(now, own);
+        let Some(&(a, b)) = self.roster.duplicates.first() else { return };
+        if self.may_say(now, "duplicate name", COMPLAIN) {
+            tracing::error!(one = %a.address, other = %b.address, "two nodes have the same `cluster.node_name`");
+        }
+    }
+}

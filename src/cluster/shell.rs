@@ -1,0 +1,353 @@
+//! The machine's shell: one thread, one socket, one loop. The only place of the cluster wing that
+//! knows tokio.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tokio::net::UdpSocket as TokioSocket;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::{sleep_until, timeout};
+
+use super::ClusterPlan;
+use super::handle::{Order, Shown, Windows, source_towards};
+use super::machine::{Input, Machine, Output, Rooms, Setup};
+use super::roster::MemberView;
+use super::wire::MAX_DATAGRAM;
+use crate::base::{Actor, BootId, Endpoint, Host, NodeId, Publisher, time};
+use crate::health::Vote;
+use crate::net::Resolver;
+
+/// Datagrams read before anything else gets its turn.
+const AT_ONCE: usize = 64;
+/// What a name may take to resolve.
+const RESOLVING: Duration = Duration::from_secs(3);
+/// What the start waits for names, when its address depends on them.
+const FIRST_RESOLVING: Duration = Duration::from_secs(1);
+/// Figures are published this often.
+const FIGURES: Duration = Duration::from_millis(100);
+/// Bytes of datagrams that may wait for us in the kernel.
+const WAITING: usize = 1 << 20;
+
+/// What the agent's thread owns.
+pub(super) struct Agent {
+    pub(super) plan: ClusterPlan,
+    pub(super) windows: Windows,
+    pub(super) socket: UdpSocket,
+    pub(super) bound: SocketAddr,
+    pub(super) shown: Arc<Shown>,
+    pub(super) members: Publisher<Vec<MemberView>>,
+    pub(super) votes: Publisher<HashMap<u64, Vec<Vote>>>,
+}
+
+/// Runs the agent until nobody can give orders any more. A panic inside is survived: a new boot
+/// takes the socket over.
+pub(super) fn run(
+    agent: Agent,
+    mut orders: Receiver<Order>,
+    ready: SyncSender<io::Result<SocketAddr>>,
+) {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    if let Err(error) = socket2::SockRef::from(&agent.socket).set_recv_buffer_size(WAITING) {
+        tracing::debug!(%error, "the gossip socket keeps its small receive buffer");
+    }
+    let (address, guessed) = runtime.block_on(agent.find_address());
+    *agent.shown.address.lock() = address;
+    let _ = ready.send(Ok(address));
+    loop {
+        let ended = catch_unwind(AssertUnwindSafe(|| turn(&runtime, &agent, &mut orders, guessed)));
+        match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::error!(%error, "the gossip socket failed; trying again"),
+            Err(_) => tracing::error!("the gossip agent panicked; it starts anew"),
+        }
+        agent.shown.restarts.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(500));
+        if orders.is_closed() {
+            return;
+        }
+    }
+}
+
+fn turn(
+    runtime: &Runtime,
+    agent: &Agent,
+    orders: &mut Receiver<Order>,
+    guessed: bool,
+) -> io::Result<()> {
+    let machine = agent.machine()?;
+    let socket = agent.socket.try_clone()?;
+    let (seeds_in, seeds) = channel(1);
+    runtime.block_on(async {
+        let socket = TokioSocket::from_std(socket)?;
+        let mut shell = Shell {
+            agent,
+            socket,
+            machine,
+            seeds_in,
+            resolving: false,
+            guessed,
+            digest: agent.windows.config_digest.take(),
+            figures_at: time::now(),
+        };
+        shell.run(orders, seeds).await;
+        Ok(())
+    })
+}
+
+impl Agent {
+    fn machine(&self) -> io::Result<Machine> {
+        let node = (random()? | 1).rotate_left(17);
+        let actor = Actor { node: NodeId(node), boot: BootId::new(random()?) };
+        let setup = Setup {
+            actor,
+            name: self.plan.node_name.clone(),
+            label: self.plan.label.clone(),
+            address: *self.shown.address.lock(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            digest: self.windows.config_digest.look().to_string(),
+            seeds: !self.plan.peers.is_empty(),
+            traffic_cap: self.plan.traffic_cap,
+            public: self.plan.insecure,
+            unix_ms: time::unix_ms(),
+            seed: random()?,
+        };
+        let rooms = Rooms {
+            ledger: Arc::clone(&self.windows.ledger),
+            levels: Arc::clone(&self.windows.levels),
+            verdicts: Arc::clone(&self.windows.verdicts),
+        };
+        Ok(Machine::new(setup, rooms, time::now()))
+    }
+
+    /// Where peers find us, and whether that was only guessed: as configured, as bound, or the
+    /// source address of the route to the first peer.
+    async fn find_address(&self) -> (SocketAddr, bool) {
+        let port = self.bound.port();
+        if let Some(advertise) = self.plan.advertise {
+            let port = if advertise.port() == 0 { port } else { advertise.port() };
+            return (SocketAddr::new(advertise.ip(), port), false);
+        }
+        if !self.bound.ip().is_unspecified() {
+            return (self.bound, false);
+        }
+        let peers = &self.plan.peers;
+        let mut known = peers.iter().find_map(|peer| source_towards(peer.literal()?));
+        let named = peers.iter().any(|peer| peer.literal().is_none());
+        if known.is_none() && named {
+            let seeds = resolve(&self.windows.resolver, peers);
+            let seeds = timeout(FIRST_RESOLVING, seeds).await.unwrap_or_default();
+            known = seeds.into_iter().find_map(source_towards);
+        }
+        if let Some(ip) = known {
+            return (SocketAddr::new(ip, port), false);
+        }
+        let ip = match self.own_by_name().await {
+            Some(ip) => ip,
+            // Any private address will do to learn the default route.
+            None => source_towards(([10, 255, 255, 255], 9).into()).unwrap_or_else(|| {
+                tracing::warn!("cannot tell which address peers find this node at: set `cluster.advertise_addr`");
+                Ipv4Addr::LOCALHOST.into()
+            }),
+        };
+        (SocketAddr::new(ip, port), true)
+    }
+
+    /// What our host name resolves to: container runtimes write it into `/etc/hosts`.
+    async fn own_by_name(&self) -> Option<IpAddr> {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+        let host = Host::Name(name.trim().into());
+        let resolved = timeout(FIRST_RESOLVING, self.windows.resolver.resolve(&host)).await;
+        let addresses = resolved.ok()?.ok()?.addresses;
+        addresses.into_iter().find(|ip| !ip.is_loopback())
+    }
+}
+
+/// One life of the agent.
+struct Shell<'a> {
+    agent: &'a Agent,
+    socket: TokioSocket,
+    machine: Machine,
+    seeds_in: Sender<Vec<SocketAddr>>,
+    resolving: bool,
+    guessed: bool,
+    digest: Arc<String>,
+    figures_at: Instant,
+}
+
+/// What woke the loop.
+enum Action {
+    Tick,
+    Readable,
+    Order(Option<Order>),
+    Seeds(Vec<SocketAddr>),
+}
+
+impl Shell<'_> {
+    async fn run(&mut self, orders: &mut Receiver<Order>, mut seeds: Receiver<Vec<SocketAddr>>) {
+        self.machine.handle(time::now(), Input::Tick);
+        loop {
+            self.do_outputs();
+            self.publish();
+            let timeout = self.machine.poll_timeout();
+            let action = tokio::select! {
+                order = orders.recv() => Action::Order(order),
+                _ = self.socket.readable() => Action::Readable,
+                Some(seeds) = seeds.recv() => Action::Seeds(seeds),
+                () = sleep_until(timeout.into()) => Action::Tick,
+            };
+            match action {
+                Action::Tick => self.machine.handle(time::now(), Input::Tick),
+                Action::Readable => self.read(),
+                Action::Seeds(seeds) => self.seeds(seeds),
+                Action::Order(None) => return,
+                Action::Order(Some(Order::Leaving)) => {
+                    self.machine.handle(time::now(), Input::Leaving);
+                }
+                Action::Order(Some(Order::Leave(said))) => {
+                    self.machine.handle(time::now(), Input::Leave);
+                    self.do_outputs();
+                    let _ = said.send(());
+                }
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        // One byte more than any datagram of ours, so that a longer one is seen to be longer.
+        let mut buffer = [0; MAX_DATAGRAM + 1];
+        for _ in 0..AT_ONCE {
+            match self.socket.try_recv_from(&mut buffer) {
+                Ok((length, from)) => {
+                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                    let bytes = &buffer[..length];
+                    self.machine.handle(time::now(), Input::Datagram { from, bytes });
+                }
+                // Nothing left, or the echo of something that could not be delivered.
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn seeds(&mut self, seeds: Vec<SocketAddr>) {
+        self.resolving = false;
+        if self.guessed
+            && let Some(ip) = seeds.iter().find_map(|seed| source_towards(*seed))
+        {
+            self.guessed = false;
+            let address = SocketAddr::new(ip, self.agent.bound.port());
+            self.machine.handle(time::now(), Input::Address(address));
+            *self.agent.shown.address.lock() = self.machine.identity().address;
+        }
+        self.machine.handle(time::now(), Input::Seeds(seeds));
+    }
+
+    fn do_outputs(&mut self) {
+        let digest = self.agent.windows.config_digest.look();
+        if !Arc::ptr_eq(&digest, &self.digest) {
+            self.digest = Arc::clone(&digest);
+            self.machine.handle(time::now(), Input::Digest(digest.to_string()));
+        }
+        let (mut members, mut votes) = (false, false);
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Send { to, bytes } => self.send(to, &bytes),
+                Output::Resolve => self.resolve(),
+                Output::Members => members = true,
+                Output::Votes => votes = true,
+            }
+        }
+        if members {
+            self.agent.members.publish(self.machine.members());
+        }
+        if members || votes {
+            self.agent.votes.publish(self.machine.votes());
+        }
+    }
+
+    /// A datagram that cannot be sent now is lost, as any datagram may be.
+    fn send(&self, to: SocketAddr, bytes: &[u8]) {
+        let to = match to {
+            SocketAddr::V4(v4) if self.agent.bound.is_ipv6() => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
+            to => to,
+        };
+        if let Err(error) = self.socket.try_send_to(bytes, to) {
+            tracing::debug!(%to, %error, "a gossip datagram was not sent");
+        }
+    }
+
+    fn resolve(&mut self) {
+        if std::mem::replace(&mut self.resolving, true) {
+            return;
+        }
+        let resolver = self.agent.windows.resolver.clone();
+        let peers = self.agent.plan.peers.clone();
+        let seeds = self.seeds_in.clone();
+        tokio::spawn(async move {
+            let resolved = resolve(&resolver, &peers).await;
+            let _ = seeds.send(resolved).await;
+        });
+    }
+
+    fn publish(&mut self) {
+        let shown = &self.agent.shown;
+        let now = time::now();
+        shown.ran.store(shown.age_ms(), Ordering::Relaxed);
+        if now < self.figures_at {
+            return;
+        }
+        self.figures_at = now + FIGURES;
+        shown.answered.store(self.machine.answered(), Ordering::Relaxed);
+        shown.impaired.store(self.machine.impaired(), Ordering::Relaxed);
+        *shown.fault.lock() = self.machine.fault().map(str::to_owned);
+        *shown.figures.lock() = self.machine.figures();
+    }
+}
+
+/// All addresses of all peers; a name that does not resolve is left out and tried again next time.
+async fn resolve(resolver: &Resolver, peers: &[Endpoint]) -> Vec<SocketAddr> {
+    let mut asked = Vec::new();
+    for peer in peers.iter().cloned() {
+        let resolver = resolver.clone();
+        asked.push(tokio::spawn(async move {
+            match timeout(RESOLVING, resolver.resolve(&peer.host)).await {
+                Ok(Ok(resolved)) => {
+                    resolved.addresses.iter().map(|ip| SocketAddr::new(*ip, peer.port)).collect()
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(%peer, %error, "a seed does not resolve yet");
+                    Vec::new()
+                }
+                Err(_) => {
+                    tracing::debug!(%peer, "a seed took too long to resolve");
+                    Vec::new()
+                }
+            }
+        }));
+    }
+    let mut all = Vec::new();
+    for asked in asked {
+        all.extend(asked.await.unwrap_or_default());
+    }
+    all
+}
+
+fn random() -> io::Result<u64> {
+    SysRng.try_next_u64().map_err(io::Error::other)
+}

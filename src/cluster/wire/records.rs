@@ -1,0 +1,238 @@
+//! Records: what datagrams other than foca's are made of, and foca's broadcast items.
+//!
+//! ```text
+//!   | type 1 | length 2 | body …          | type 1 | length 2 | body …
+//! ```
+//!
+//! A reader skips types that it does not know, and what a later version appended to a body.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::encoding::{Undecodable, decode, encode};
+use crate::base::Actor;
+use crate::cluster::identity::Identity;
+
+/// Most bytes of a name, a version or a digest that is kept of what a peer says.
+const MOST_TEXT: usize = 255;
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Let me in.
+    Join(Join),
+    /// Show that you are at the address you claim.
+    Challenge(Challenge),
+    /// You are not let in.
+    Refused(Refused),
+    /// What I am called and run.
+    Meta(Meta),
+    /// Tell me what you are called and run.
+    AskMeta,
+    /// Use of one limit.
+    Spent(SpentRows),
+    /// My verdicts are at this version.
+    HealthBeat(HealthBeat),
+    /// Part of my verdicts.
+    HealthPart(HealthPart),
+    /// Tell me all your verdicts.
+    AskHealth,
+    /// I am about to leave.
+    Leaving(Leaving),
+}
+
+/// A node asks to be let in. Without a good nonce it gets a challenge, sent to the address that it
+/// claims: so an address is only believed when its holder answers there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// As the node wants to be known.
+    pub identity: Identity,
+    /// From the challenge; 0 at first.
+    pub nonce: u64,
+    /// What it is called and runs.
+    pub meta: Meta,
+}
+
+/// The answer to a join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// Who asked.
+    pub to: Actor,
+    /// Where it asked from: not always the address it claims.
+    pub asked_from: SocketAddr,
+    /// Its name.
+    pub name: String,
+    /// To be sent back.
+    pub nonce: u64,
+    /// The highest generation known for the claimed address; a lower one loses.
+    pub highest: u64,
+}
+
+/// A node is refused for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Who was refused.
+    pub to: Actor,
+    /// The name of the node that holds the claimed address.
+    pub holder: String,
+}
+
+/// What a node is called and runs: a register of a single writer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// The writer.
+    pub actor: Actor,
+    /// Grows with every change.
+    pub seq: u64,
+    /// Node name.
+    pub name: String,
+    /// Digest of its configuration.
+    pub digest: String,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// Rows of one limit; the actor is the datagram's sender.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpentRows {
+    /// The limit's id.
+    pub limit: u64,
+    /// What was spent, by key.
+    pub rows: Vec<SpentRow>,
+}
+
+/// What one actor spent of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpentRow {
+    /// The key's hash.
+    pub key: u64,
+    /// Tokens, cumulative.
+    pub total: u64,
+    /// Where `total` stood when the actor began to track the key.
+    pub since: u64,
+    /// The part of `total` that was spent just now.
+    pub recent: u32,
+}
+
+/// Sent on change and every report interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthBeat {
+    /// Grows with every change of any verdict.
+    pub version: u64,
+    /// Milliseconds to the next beat at the latest.
+    pub interval: u32,
+}
+
+/// Some of the verdicts of one version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthPart {
+    /// The version.
+    pub version: u64,
+    /// Which part, from 0.
+    pub part: u16,
+    /// Of how many.
+    pub parts: u16,
+    /// Backend's hash, whether it is down, and the verdict's own number.
+    pub rows: Vec<(u64, bool, u64)>,
+}
+
+/// Said before a node drains and goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Who goes.
+    pub actor: Actor,
+}
+
+impl Record {
+    fn tag(&self) -> u8 {
+        match self {
+            Record::Join(_) => 1,
+            Record::Challenge(_) => 2,
+            Record::Refused(_) => 3,
+            Record::Meta(_) => 4,
+            Record::AskMeta => 5,
+            Record::Spent(_) => 6,
+            Record::HealthBeat(_) => 7,
+            Record::HealthPart(_) => 8,
+            Record::AskHealth => 9,
+            Record::Leaving(_) => 10,
+        }
+    }
+
+    /// Appends the record to a payload.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.push(self.tag());
+        let length_at = out.len();
+        out.extend_from_slice(&[0, 0]);
+        match self {
+            Record::Join(body) => encode(body, out),
+            Record::Challenge(body) => encode(body, out),
+            Record::Refused(body) => encode(body, out),
+            Record::Meta(body) => encode(body, out),
+            Record::Spent(body) => encode(body, out),
+            Record::HealthBeat(body) => encode(body, out),
+            Record::HealthPart(body) => encode(body, out),
+            Record::Leaving(body) => encode(body, out),
+            Record::AskMeta | Record::AskHealth => {}
+        }
+        let length = (out.len() - length_at - 2) as u16;
+        out[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// The record alone.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.put(&mut out);
+        out
+    }
+
+    /// `None`: of a type that we do not know.
+    fn of(tag: u8, body: &[u8]) -> Result<Option<Record>, Undecodable> {
+        Ok(Some(match tag {
+            1 => Record::Join(decode::<Join>(body)?.checked()?),
+            2 => Record::Challenge(decode(body)?),
+            3 => Record::Refused(decode(body)?),
+            4 => Record::Meta(decode::<Meta>(body)?.checked()?),
+            5 => Record::AskMeta,
+            6 => Record::Spent(decode(body)?),
+            7 => Record::HealthBeat(decode(body)?),
+            8 => Record::HealthPart(decode(body)?),
+            9 => Record::AskHealth,
+            10 => Record::Leaving(decode(body)?),
+            _ => return Ok(None),
+        }))
+    }
+}
+
+impl Join {
+    fn checked(self) -> Result<Join, Undecodable> {
+        let meta = self.meta.checked()?;
+        let same = self.identity.actor == meta.actor;
+        if same { Ok(Join { meta, ..self }) } else { Err(Undecodable) }
+    }
+}
+
+impl Meta {
+    fn checked(self) -> Result<Meta, Undecodable> {
+        let short = [&self.name, &self.digest, &self.version];
+        if short.into_iter().any(|text| text.len() > MOST_TEXT) {
+            Err(Undecodable)
+        } else {
+            Ok(self)
+        }
+    }
+}
+
+/// All records of a payload that we know the type of.
+pub fn records(mut payload: &[u8]) -> Result<Vec<Record>, Undecodable> {
+    let mut all = Vec::new();
+    while !payload.is_empty() {
+        let (head, rest) = payload.split_at_checked(3).ok_or(Undecodable)?;
+        let length = usize::from(u16::from_be_bytes([head[1], head[2]]));
+        let (body, rest) = rest.split_at_checked(length).ok_or(Undecodable)?;
+        all.extend(Record::of(head[0], body)?);
+        payload = rest;
+    }
+    Ok(all)
+}
