@@ -17,8 +17,11 @@ pub struct Fault {
     pub remedy: String,
 }
 
-/// All faults of a configuration, in the order of the file. Prints one line for each:
-/// `lb.yaml:12:5: rules[0].listen: …; write …`.
+/// More than anybody reads, and few enough for a log.
+const MOST_PRINTED: usize = 200;
+
+/// All faults of a configuration, in the order of the file. Prints one line for each (of a great
+/// many, the first 200): `lb.yaml:12:5: rules[0].listen: …; write …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
     file: String,
@@ -66,13 +69,16 @@ impl std::error::Error for Faults {}
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, fault) in self.all.iter().enumerate() {
+        for (i, fault) in self.all.iter().take(MOST_PRINTED).enumerate() {
             if i > 0 {
                 writeln!(f)?;
             }
             fault.write(f, &self.file)?;
         }
-        Ok(())
+        match self.all.len().saturating_sub(MOST_PRINTED) {
+            0 => Ok(()),
+            more => write!(f, "\n{}: and {more} more", self.file),
+        }
     }
 }
 
@@ -149,6 +155,21 @@ mod tests {
             "lb.yaml:2:3: a: is wrong; write it right\nlb.yaml:9:3: b: is wrong; write it right"
         );
         assert_eq!(fault(None, "").in_file("x"), "x: is wrong; write it right");
+    }
+
+    #[test]
+    fn of_a_great_many_faults_the_first_are_printed_and_the_rest_counted() {
+        let one = Wrong::new("is wrong", "");
+        let place = |line| Fault {
+            line: Some(line),
+            column: None,
+            field: String::new(),
+            what: one.what.clone(),
+            remedy: one.remedy.clone(),
+        };
+        let text = Faults::new("x", (1..=1000).map(place).collect()).to_string();
+        assert!(text.starts_with("x:1: is wrong\nx:2: is wrong\n"), "{text}");
+        assert!(text.ends_with("x:200: is wrong\nx: and 800 more"), "{text}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The file as written: one shape per section, and what each key is worth when it is left out.
-//! The only module that knows serde_yaml besides the walk that feeds it clean values.
+//! The only module that knows serde_yaml.
 //!
 //! Sections that are switched on by being there: a `rate_limit:`, `bandwidth_limit:` or `cluster:`
 //! without `enabled` is enabled.
+
+mod rule;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,8 +13,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::written::{Size, Statuses, Written};
-use crate::base::{Endpoint, Share};
+use super::written::{Size, Written};
+use crate::base::Endpoint;
+
+pub(super) use rule::*;
+/// What the walk along the schema hands over.
+pub(super) use serde_yaml::{Mapping, Number, Value as Clean};
 
 /// A value that is written as text.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +85,7 @@ impl Default for File {
 impl File {
     /// Takes the shape of a clean value. Everything the schema lets pass fits; the error is for
     /// the day on which schema and shapes differ.
-    pub(super) fn take(clean: serde_yaml::Value) -> Result<File, String> {
+    pub(super) fn take(clean: Clean) -> Result<File, String> {
         serde_yaml::from_value::<File>(clean).map(File::without_disabled).map_err(|e| e.to_string())
     }
 
@@ -174,277 +180,6 @@ impl Default for Keepalive {
     fn default() -> Self {
         Keepalive { idle: seconds(60), interval: seconds(10), count: 6 }
     }
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Rule {
-    pub(super) name: Option<String>,
-    pub(super) listen: Items<Text<SocketAddr>>,
-    pub(super) protocol: Protocol,
-    pub(super) balance: Balance,
-    pub(super) backends: Items<Backend>,
-    pub(super) health_check: HealthCheck,
-    pub(super) outlier: Outlier,
-    pub(super) panic_threshold: Text<Share>,
-    pub(super) slow_start: Text<Duration>,
-    pub(super) connect_timeout: Text<Duration>,
-    pub(super) connect_attempts: u32,
-    pub(super) idle_timeout: Text<Duration>,
-    pub(super) backend_connection_limit: Option<BackendConnectionLimit>,
-    pub(super) backend_queue: BackendQueue,
-    pub(super) rate_limit: Option<RateLimit>,
-    pub(super) connection_limit: ConnectionLimit,
-    pub(super) bandwidth_limit: Option<BandwidthLimit>,
-    pub(super) access: Access,
-}
-
-impl Default for Rule {
-    fn default() -> Self {
-        Rule {
-            name: None,
-            listen: Vec::new(),
-            protocol: Protocol::Tcp,
-            balance: Balance::WeightedRoundRobin,
-            backends: Vec::new(),
-            health_check: HealthCheck::default(),
-            outlier: Outlier::default(),
-            panic_threshold: Text(Share::percent(50.0)),
-            slow_start: seconds(0),
-            connect_timeout: seconds(2),
-            connect_attempts: 3,
-            idle_timeout: seconds(600),
-            backend_connection_limit: None,
-            backend_queue: BackendQueue::default(),
-            rate_limit: None,
-            connection_limit: ConnectionLimit::default(),
-            bandwidth_limit: None,
-            access: Access::default(),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Protocol {
-    Tcp,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Balance {
-    WeightedRoundRobin,
-    LeastConnections,
-    PowerOfTwo,
-    ConsistentHash,
-    Random,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Backend {
-    /// `None`: refused, and said.
-    pub(super) address: Option<Text<Endpoint>>,
-    pub(super) weight: u32,
-    pub(super) backup: bool,
-    pub(super) max_connections: Option<u32>,
-    pub(super) server_name: Option<String>,
-}
-
-impl Default for Backend {
-    fn default() -> Self {
-        Backend {
-            address: None,
-            weight: 1,
-            backup: false,
-            max_connections: None,
-            server_name: None,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct HealthCheck {
-    #[serde(rename = "type")]
-    pub(super) kind: CheckType,
-    pub(super) interval: Text<Duration>,
-    pub(super) timeout: Text<Duration>,
-    pub(super) rise: u32,
-    pub(super) fall: u32,
-    pub(super) port: Option<u16>,
-    pub(super) path: Option<String>,
-    pub(super) host: Option<String>,
-    pub(super) expect_status: Option<Items<Text<Statuses>>>,
-    pub(super) expect_body: Option<String>,
-}
-
-impl Default for HealthCheck {
-    fn default() -> Self {
-        HealthCheck {
-            kind: CheckType::Tcp,
-            interval: seconds(3),
-            timeout: seconds(1),
-            rise: 2,
-            fall: 3,
-            port: None,
-            path: None,
-            host: None,
-            expect_status: None,
-            expect_body: None,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum CheckType {
-    Tcp,
-    Http,
-    None,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Outlier {
-    pub(super) failures: u32,
-    pub(super) eject_for: Text<Duration>,
-    pub(super) max_ejected: Text<Share>,
-}
-
-impl Default for Outlier {
-    fn default() -> Self {
-        Outlier { failures: 5, eject_for: seconds(10), max_ejected: Text(Share::percent(50.0)) }
-    }
-}
-
-/// `100`, or `{ limit: 100 }`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct BackendConnectionLimit {
-    #[serde(default)]
-    pub(super) limit: Option<u32>,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct BackendQueue {
-    pub(super) size: u32,
-    pub(super) timeout: Text<Duration>,
-}
-
-impl Default for BackendQueue {
-    fn default() -> Self {
-        BackendQueue { size: 0, timeout: seconds(1) }
-    }
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct RateLimit {
-    pub(super) enabled: bool,
-    pub(super) requests_per_second: Option<f64>,
-    pub(super) burst: Option<u32>,
-    #[serde(rename = "type")]
-    pub(super) kind: Option<LimitKind>,
-    pub(super) limit: Option<u32>,
-    pub(super) window: Option<Text<Duration>>,
-    pub(super) scope: Option<Scope>,
-    pub(super) key: LimitKey,
-    pub(super) action: Action,
-    pub(super) delay_queue: Option<u32>,
-    pub(super) delay_max: Option<Text<Duration>>,
-    pub(super) ipv6_prefix: u8,
-    pub(super) exempt: Items<Text<IpNet>>,
-    pub(super) shadow: bool,
-    pub(super) max_keys: u32,
-}
-
-impl Default for RateLimit {
-    fn default() -> Self {
-        RateLimit {
-            enabled: true,
-            requests_per_second: None,
-            burst: None,
-            kind: None,
-            limit: None,
-            window: None,
-            scope: None,
-            key: LimitKey::Client,
-            action: Action::Reject,
-            delay_queue: None,
-            delay_max: None,
-            ipv6_prefix: 64,
-            exempt: Vec::new(),
-            shadow: false,
-            max_keys: 131_072,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum LimitKind {
-    TokenBucket,
-    FixedWindow,
-    None,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Scope {
-    Cluster,
-    Node,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum LimitKey {
-    Client,
-    Rule,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Action {
-    Reject,
-    Drop,
-    Delay,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct ConnectionLimit {
-    pub(super) per_client: Option<u32>,
-    pub(super) total: Option<u32>,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct BandwidthLimit {
-    pub(super) enabled: bool,
-    pub(super) client: Rates,
-    pub(super) backend: Rates,
-}
-
-impl Default for BandwidthLimit {
-    fn default() -> Self {
-        BandwidthLimit { enabled: true, client: Rates::default(), backend: Rates::default() }
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Rates {
-    pub(super) upload_per_sec: Option<Text<Size>>,
-    pub(super) download_per_sec: Option<Text<Size>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Access {
-    pub(super) allow: Items<Text<IpNet>>,
-    pub(super) deny: Items<Text<IpNet>>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -4,9 +4,8 @@
 
 use std::collections::HashMap;
 
-use serde_yaml::{Mapping, Number, Value as Clean};
-
 use super::fault::{Fault, Wrong, quote};
+use super::file::{Clean, Mapping, Number};
 use super::marked::{Mark, Node, Value};
 use super::schema::{Is, Key, Kind, Later, Word};
 

@@ -183,7 +183,14 @@ fn syntax(error: &ScanError) -> Fault {
     let at = error.marker();
     let mark = Mark { line: (at.line() as u64).max(1), column: at.col() as u64 + 1 };
     let what = format!("not YAML: {}", error.info());
-    fault(mark, &what, "mend the indentation, quotes or brackets here or just above")
+    let remedy = if error.info().contains("tab") {
+        "write spaces instead of the tab"
+    } else if ["anchor", "unexpected character", "directive"].iter().any(|w| what.contains(w)) {
+        "put a value that begins with `*`, `&`, `%`, `@` or `!` into quotes"
+    } else {
+        "mend the indentation, quotes or brackets here or just above"
+    };
+    fault(mark, &what, remedy)
 }
 
 fn fault(mark: Mark, what: &str, remedy: &str) -> Fault {

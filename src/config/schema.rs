@@ -1,13 +1,15 @@
 //! The contract as one table: every key, what its value looks like, and which keys and words come
 //! only with a later release. What a key is worth when it is left out stands in `file.rs`.
 
+mod texts;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::fault::{Wrong, quote};
-use super::written::{Size, Statuses, Written};
+use super::fault::Wrong;
+use super::written::Statuses;
 use crate::base::{Endpoint, Share};
 
 /// One key of a section.
@@ -85,6 +87,10 @@ pub(super) enum Word {
 use Kind::{Bool, Disabled, False, Int, List, OneOrMore, Section, Short, Text, Words};
 use Later::{ClusterLimits, Http, Someday, Tls};
 use Word::Now;
+use texts::{
+    any, bytes, host, interval, keepalive_time, line, log_level, name, path, reachable,
+    request_path, wait,
+};
 
 const fn key(name: &'static str, kind: Kind) -> Key {
     Key { name, is: Is::Optional(kind) }
@@ -110,7 +116,7 @@ const SPAN: Kind = Text(any::<Duration>);
 const WAIT: Kind = Text(wait);
 const SHARE: Kind = Text(any::<Share>);
 const BYTES: Kind = Text(bytes);
-const WORDS_OF_A_NAME: Kind = Text(name);
+const NAME: Kind = Text(name);
 const PATH: Kind = Text(path);
 const ANYTHING: Kind = Text(line);
 const NETWORKS: Kind = List(&Text(any::<IpNet>));
@@ -152,7 +158,7 @@ static KEEPALIVE: &[Key] = &[
 ];
 
 static RULE: &[Key] = &[
-    key("name", WORDS_OF_A_NAME),
+    key("name", NAME),
     must("listen", OneOrMore(&Text(any::<SocketAddr>))),
     key("protocol", Words(&[Now("tcp"), Word::Later("http", Http)])),
     key(
@@ -198,7 +204,7 @@ static BACKEND: &[Key] = &[
     key("weight", Int(0, 65_535)),
     key("backup", Bool),
     key("max_connections", COUNT),
-    key("server_name", WORDS_OF_A_NAME),
+    key("server_name", Text(host)),
     later("zone", Someday),
     no_op("tls", Disabled(Tls)),
 ];
@@ -211,7 +217,7 @@ static HEALTH_CHECK: &[Key] = &[
     key("fall", Int(1, 1000)),
     key("port", PORT),
     key("path", Text(request_path)),
-    key("host", WORDS_OF_A_NAME),
+    key("host", Text(host)),
     key("expect_status", OneOrMore(&Text(any::<Statuses>))),
     key("expect_body", ANYTHING),
 ];
@@ -292,9 +298,9 @@ static CLUSTER: &[Key] = &[
     key("bind_addr", Text(any::<SocketAddr>)),
     later("sync_addr", ClusterLimits),
     key("peers", List(&Text(any::<Endpoint>))),
-    key("node_name", WORDS_OF_A_NAME),
+    key("node_name", NAME),
     key("advertise_addr", Text(reachable)),
-    key("label", WORDS_OF_A_NAME),
+    key("label", NAME),
     later("state_dir", ClusterLimits),
     later("probe_all_below", ClusterLimits),
     key("traffic_cap", BYTES),
@@ -303,98 +309,3 @@ static CLUSTER: &[Key] = &[
     no_op("profile", Words(&[Now("lan"), Word::Later("wan", ClusterLimits)])),
     later("accept_plaintext_until", ClusterLimits),
 ];
-
-fn any<T: Written>(text: &str) -> Result<(), Wrong> {
-    T::read(text).map(drop)
-}
-
-fn at_least(text: &str, least: Duration) -> Result<(), Wrong> {
-    if Duration::read(text)? < least {
-        let what = format!("{} is too short", quote(text));
-        return Err(Wrong::new(what, format!("write at least {}ms", least.as_millis())));
-    }
-    Ok(())
-}
-
-fn wait(text: &str) -> Result<(), Wrong> {
-    at_least(text, Duration::from_millis(1))
-}
-
-fn interval(text: &str) -> Result<(), Wrong> {
-    at_least(text, Duration::from_millis(10))
-}
-
-fn keepalive_time(text: &str) -> Result<(), Wrong> {
-    let time = Duration::read(text)?;
-    if time < Duration::from_secs(1) || time > Duration::from_secs(32_767) {
-        let what = format!("{} is not a keepalive time", quote(text));
-        return Err(Wrong::new(what, "write from `1s` to `9h`"));
-    }
-    Ok(())
-}
-
-fn bytes(text: &str) -> Result<(), Wrong> {
-    if Size::read(text)?.0 == 0 {
-        return Err(Wrong::new("0 lets nothing pass", "leave the key out for no limit"));
-    }
-    Ok(())
-}
-
-fn name(text: &str) -> Result<(), Wrong> {
-    let fine = |c: char| !c.is_whitespace() && !c.is_control();
-    // Spaces inside are for people; elsewhere a name stands in tables, labels and log lines.
-    if text.is_empty() || text.len() > 128 || !text.chars().all(|c| fine(c) || c == ' ') {
-        let what = format!("{} cannot be a name", quote(text));
-        return Err(Wrong::new(what, "write 1 to 128 printable characters"));
-    }
-    if text.trim() != text {
-        let what = format!("{} begins or ends with a space", quote(text));
-        return Err(Wrong::new(what, "take the space out"));
-    }
-    Ok(())
-}
-
-fn line(text: &str) -> Result<(), Wrong> {
-    if text.is_empty() {
-        return Err(Wrong::new("the text is empty", "write a text, or leave the key out"));
-    }
-    Ok(())
-}
-
-fn path(text: &str) -> Result<(), Wrong> {
-    line(text)?;
-    if text.contains('\0') {
-        return Err(Wrong::new("a path cannot hold a zero byte", "write a path"));
-    }
-    Ok(())
-}
-
-fn request_path(text: &str) -> Result<(), Wrong> {
-    if !text.starts_with('/') || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        let what = format!("{} is not a request path", quote(text));
-        return Err(Wrong::new(what, "write a path that begins with `/`, for example `/healthz`"));
-    }
-    Ok(())
-}
-
-fn reachable(text: &str) -> Result<(), Wrong> {
-    let addr = SocketAddr::read(text)?;
-    if addr.ip().is_unspecified() || addr.port() == 0 {
-        let what = format!("{} is not an address that peers can reach", quote(text));
-        return Err(Wrong::new(what, "write this node's own address and gossip port"));
-    }
-    Ok(())
-}
-
-fn log_level(text: &str) -> Result<(), Wrong> {
-    let parsed = tracing_subscriber::EnvFilter::builder().parse(text);
-    // A lone unknown word is taken for a target there, here it is a mistyped level.
-    let lone = !text.contains(['=', ',', '[']);
-    let level = matches!(text, "off" | "error" | "warn" | "info" | "debug" | "trace");
-    if text.is_empty() || parsed.is_err() || (lone && !level) {
-        let what = format!("{} is not a log level", quote(text));
-        let remedy = "write error, warn, info, debug or trace, or `tidegate::cluster=debug,info`";
-        return Err(Wrong::new(what, remedy));
-    }
-    Ok(())
-}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::fault::{Wrong, quote};
-use crate::base::{Endpoint, Host, Share};
+use crate::base::{Endpoint, EndpointError, Host, Share};
 
 /// A value with one way to be written as text.
 pub(super) trait Written: Sized {
@@ -148,22 +148,23 @@ impl Written for SocketAddr {
 impl Written for Endpoint {
     /// `10.0.0.1:80`, `[::1]:80`, `app.internal:8082`.
     fn read(text: &str) -> Result<Self, Wrong> {
-        let endpoint = text.parse::<Endpoint>().map_err(|error| {
-            let told = error.to_string();
-            match told.split_once("; ") {
-                // The text itself is quoted anew: it may hold anything.
-                Some((_, remedy)) => {
-                    Wrong::new(format!("{} is not `host:port`", quote(text)), remedy)
-                }
-                None => Wrong::new(
-                    format!("{} has no good port", quote(text)),
-                    "write a port from 1 to 65535",
-                ),
+        let port_wanted = "write a port from 1 to 65535";
+        let endpoint = text.parse::<Endpoint>().map_err(|error| match error {
+            EndpointError::NoPort(_) => Wrong::new(
+                format!("{} has no port", quote(text)),
+                "write `host:port`, for example `10.0.0.1:8080`",
+            ),
+            EndpointError::BadPort(_) => {
+                Wrong::new(format!("{} has no good port", quote(text)), port_wanted)
             }
+            EndpointError::BadHost(_) => Wrong::new(
+                format!("{} has neither an IP address nor a DNS name", quote(text)),
+                "write `host:port`; IPv6 is written `[::1]:8080`",
+            ),
         })?;
         if endpoint.port == 0 {
             let what = format!("{} has port 0, where nothing can be reached", quote(text));
-            return Err(Wrong::new(what, "write a port from 1 to 65535"));
+            return Err(Wrong::new(what, port_wanted));
         }
         if let Host::Ip(ip) = endpoint.host
             && ip.is_unspecified()

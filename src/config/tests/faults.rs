@@ -43,7 +43,7 @@ cluster: { bind_addr: "9.9.9.9:9090", peers: ["n2"], advertise_addr: "0.0.0.0:90
 6 tcp.nodelay: found `yes`
 7 tcp.backlog: `4k` is not a whole number
 10 rules[0].listen: `:8080` is not an address to listen on
-12 rules[0].backends[0]: `127.0.0.1` is not `host:port`
+12 rules[0].backends[0]: `127.0.0.1` has no port
 13 rules[0].backends[1].weigth: unknown key `weigth`
 14 rules[0].backends[2].address: is missing
 14 rules[0].backends[2].7: unknown key `7`
@@ -63,7 +63,7 @@ cluster: { bind_addr: "9.9.9.9:9090", peers: ["n2"], advertise_addr: "0.0.0.0:90
 29 rules[3].listen[0]: 0.0.0.0:9900 of rule `web` is also where `admin.listen` (127.0.0.1:9900) listens
 30 rules[3].backends: the list is empty
 31 cluster.bind_addr: 9.9.9.9 is a public address, and gossip is plaintext in this version
-31 cluster.peers[0]: `n2` is not `host:port`
+31 cluster.peers[0]: `n2` has no port
 31 cluster.advertise_addr: `0.0.0.0:9090` is not an address that peers can reach";
     let mut told = told(text);
     let mut expected: Vec<_> = expected.lines().map(str::to_owned).collect();
@@ -272,4 +272,19 @@ fn an_empty_file_of_keys_says_what_is_missing() {
     assert_eq!(told("rules: []\n"), ["1 rules: the list is empty"]);
     let one = told("rules:\n  - name: a\n");
     assert_eq!(one, ["2 rules[0].listen: is missing", "2 rules[0].backends: is missing"]);
+}
+
+#[test]
+fn a_syntax_fault_tells_its_likely_cause() {
+    for (text, line, remedy) in [
+        ("rules:\n\t- name: x\n", 2, "spaces instead of the tab"),
+        ("rules:\n  - listen: *:8080\n", 2, "into quotes"),
+        ("rules:\n  - name: @web\n", 2, "into quotes"),
+        ("rules:\n- a\n b: 3\n", 3, "indentation"),
+    ] {
+        let faults = bad(text);
+        let fault = faults.iter().next().unwrap();
+        assert_eq!((faults.len(), fault.line), (1, Some(line)), "{text}: {faults}");
+        assert!(fault.remedy.contains(remedy), "{text}: {faults}");
+    }
 }

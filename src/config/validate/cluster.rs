@@ -25,10 +25,11 @@ pub(super) fn plan(cluster: &file::Cluster, found: &mut Findings<'_>) -> Cluster
         }
     }
     if let Some(advertise) = advertise
-        && advertise.is_ipv4() != bind.is_ipv4()
+        && advertise.is_ipv6()
+        && bind.is_ipv4()
     {
-        let what = format!("{advertise} and bind_addr {bind} are not of one address family");
-        found.fault("cluster.advertise_addr", what, "write both as IPv4 or both as IPv6");
+        let what = format!("{advertise} cannot be heard on bind_addr {bind}, which is IPv4");
+        found.fault("cluster.advertise_addr", what, "write an IPv4 address, or bind to `[::]`");
     }
     let name = cluster.node_name.clone();
     let name = name.unwrap_or_else(|| format!("{}:{}", host_name(), bind.port()));
