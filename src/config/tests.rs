@@ -268,33 +268,3 @@ fn a_summary_counts_and_shows_its_warnings() {
         "{text}"
     );
 }
-
-#[test]
-fn the_whole_contract_is_known_and_what_comes_later_is_all_that_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("token"), "secret").unwrap();
-    let faults = parse(include_str!("tests/contract.yaml"), "lb.yaml", dir.path()).unwrap_err();
-    let refused: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
-    for fault in &faults {
-        assert!(fault.what.contains("not in this version"), "{faults}");
-    }
-    // `identity`, `strict` and the like stand in the contract's comments, not in its values.
-    let expected = [
-        "rules[0].tls",
-        "rules[0].backend_tls",
-        "rules[0].authorization",
-        "rules[0].routes",
-        "rules[0].http",
-        "rules[0].retries",
-        "rules[0].circuit_breaker",
-        "rules[0].sticky",
-        "rules[0].cache",
-        "rules[0].compression",
-        "cluster.sync_addr",
-        "cluster.state_dir",
-        "cluster.probe_all_below",
-        "cluster.keys_file",
-        "tracing",
-    ];
-    assert_eq!(refused, expected);
-}

@@ -20,16 +20,21 @@ pub enum PauseCause {
     Buffers,
     /// No memory (ENOMEM).
     Memory,
+    /// As many connections as may be are on their way to a backend already.
+    Handshakes,
     /// Something that we know no name for; pausing keeps it from becoming a busy loop.
     Other,
 }
 
+const CAUSES: usize = 6;
+
 impl PauseCause {
-    const ALL: [PauseCause; 5] = [
+    const ALL: [PauseCause; CAUSES] = [
         PauseCause::ProcessFiles,
         PauseCause::SystemFiles,
         PauseCause::Buffers,
         PauseCause::Memory,
+        PauseCause::Handshakes,
         PauseCause::Other,
     ];
 
@@ -43,6 +48,7 @@ impl PauseCause {
             PauseCause::SystemFiles => "enfile",
             PauseCause::Buffers => "enobufs",
             PauseCause::Memory => "enomem",
+            PauseCause::Handshakes => "max_handshakes",
             PauseCause::Other => "other",
         }
     }
@@ -50,7 +56,7 @@ impl PauseCause {
 
 /// Counts of pauses by cause.
 #[derive(Debug, Default)]
-pub struct Pauses([AtomicU64; 5]);
+pub struct Pauses([AtomicU64; CAUSES]);
 
 impl Pauses {
     /// Counts one.
@@ -90,8 +96,9 @@ pub fn poll_accept(
     }
 }
 
-/// `None` for what accept(2) lists as errors of the connection that was to be accepted.
-fn pause(error: &io::Error) -> Option<PauseCause> {
+/// Whether a failed accept is a reason to pause; `None` for what accept(2) lists as errors of the
+/// connection that was to be accepted.
+pub fn pause(error: &io::Error) -> Option<PauseCause> {
     match error.raw_os_error() {
         Some(libc::EMFILE) => Some(PauseCause::ProcessFiles),
         Some(libc::ENFILE) => Some(PauseCause::SystemFiles),

@@ -2,12 +2,14 @@
 //! `unsafe`.
 
 pub mod connect;
+pub mod files;
 pub mod listener;
 pub mod options;
 pub mod relay;
 pub mod resolver;
 
 pub use connect::connect;
+pub use files::raise_file_limit;
 pub use listener::{PauseCause, Pauses, poll_accept};
 pub use options::{Keepalive, TcpOptions, bind_listener, bind_listeners, bind_udp};
 pub use relay::{End, Meter, Side, Terms, relay};

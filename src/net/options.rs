@@ -15,7 +15,8 @@ pub struct TcpOptions {
     pub keepalive: Keepalive,
     /// Accept queue of each listener.
     pub backlog: u32,
-    /// Handshakes (connections that are not yet relayed) under way per worker.
+    /// Handshakes (connections that are not yet relayed) under way per listener on each worker;
+    /// beyond, those who come wait in the kernel's accept queue.
     pub max_handshakes: u32,
 }
 

@@ -31,7 +31,7 @@ fn huge_and_deep_files_are_refused_in_a_moment() {
         "a: [".repeat(1 << 18),
         "x,".repeat(1 << 19),
         format!("rules: [{}]", "a,".repeat(1 << 18)),
-        format!("rules:\n{}", "  - {}\n".repeat(1 << 13)),
+        format!("rules:\n{}", "  - {}\n".repeat(1 << 16)),
         (0..1 << 16).map(|i| format!("key{i}: {i}\n")).collect(),
         format!("a: {}\n", "&a ".repeat(1 << 10)),
         format!("name: \"{}\"\n", "\\x41".repeat(1 << 17)),

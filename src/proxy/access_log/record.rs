@@ -1,0 +1,24 @@
+use std::time::Duration;
+
+use crate::base::{BackendAddr, ClientAddr, ListenAddr, RuleName};
+use crate::proxy::Outcome;
+
+/// One session, told when it has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    /// When it ended, milliseconds since 1970.
+    pub(crate) ended_ms: u64,
+    pub(crate) rule: RuleName,
+    pub(crate) client: ClientAddr,
+    pub(crate) listener: ListenAddr,
+    /// The last one tried; `None` when none was.
+    pub(crate) backend: Option<BackendAddr>,
+    pub(crate) wait: Duration,
+    pub(crate) connect: Duration,
+    pub(crate) total: Duration,
+    pub(crate) up: u64,
+    pub(crate) down: u64,
+    /// Backends tried.
+    pub(crate) attempts: u32,
+    pub(crate) outcome: Outcome,
+}

@@ -1,0 +1,95 @@
+//! Refusing a client: an orderly close, or a reset.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::outcome::Outcome;
+use super::worker::Worker;
+
+/// How long a refused client may take to go.
+const LINGER: Duration = Duration::from_millis(500);
+/// What it may still send.
+const LINGER_BYTES: usize = 64 * 1024;
+/// Refused clients that linger at once, per worker; beyond, they are closed without waiting, or a
+/// flood of refused clients would take the descriptors of the welcome ones.
+const MOST_LINGERING: u32 = 256;
+
+/// A client that is sent away.
+pub(super) struct Refusal {
+    stream: TcpStream,
+    manner: Manner,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Manner {
+    /// The client reads an end of file.
+    Close,
+    /// The client's next call fails.
+    Reset,
+}
+
+impl Refusal {
+    pub(super) fn close(stream: TcpStream, outcome: Outcome) -> Self {
+        Refusal { stream, manner: Manner::Close, outcome }
+    }
+
+    pub(super) fn reset(stream: TcpStream, outcome: Outcome) -> Self {
+        Refusal { stream, manner: Manner::Reset, outcome }
+    }
+
+    /// Says it to the client.
+    ///
+    /// Closing a socket while received bytes lie in it unread, or before more of them come, turns
+    /// the close into a reset. So an orderly close says the end first and then reads for a moment
+    /// whatever the client had sent without knowing.
+    pub(super) async fn say(mut self, worker: &Worker) {
+        match self.manner {
+            Manner::Reset => {
+                // A socket that cannot be told is gone already.
+                let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            }
+            Manner::Close => {
+                let Some(_place) = Lingering::enter(&worker.lingering) else { return };
+                if self.stream.shutdown().await.is_ok() {
+                    let _ = timeout(LINGER, Box::pin(drain(&mut self.stream))).await;
+                }
+            }
+        }
+    }
+}
+
+async fn drain(stream: &mut TcpStream) {
+    let mut rest = LINGER_BYTES;
+    let mut buf = [0; 1024];
+    while rest > 0 {
+        match stream.read(&mut buf).await {
+            Ok(0) | Err(_) => return,
+            Ok(n) => rest = rest.saturating_sub(n),
+        }
+    }
+}
+
+struct Lingering<'a>(&'a AtomicU32);
+
+impl<'a> Lingering<'a> {
+    fn enter(count: &'a AtomicU32) -> Option<Self> {
+        // One thread enters and leaves: no race to lose.
+        if count.load(Relaxed) >= MOST_LINGERING {
+            return None;
+        }
+        count.fetch_add(1, Relaxed);
+        Some(Lingering(count))
+    }
+}
+
+impl Drop for Lingering<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,212 @@
+//! The life of a connection:
+//!
+//! ```text
+//! accepted → admit_peer() → Peer → greet() → Client → admit_client() → Admitted → dial() → Leased
+//!          → relay() → Outcome
+//! ```
+//!
+//! Each step takes the noun of the step before, so that a wrong order does not compile. Permits and
+//! leases lie in the nouns and go back when these are dropped, on every path.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use crate::base::{ClientAddr, time};
+use crate::net::{self, Terms};
+use crate::traffic::{Action, ClientPace, Decision, Limiter, Permit};
+use crate::upstream::{DialError, Lease};
+
+use super::farewell::Refusal;
+use super::outcome::{Outcome, Reason, Side};
+use super::tale::Tale;
+use super::worker::Handshake;
+
+/// A connection just accepted; it counts among the worker's handshakes until it is relayed.
+pub(super) struct Accepted {
+    stream: TcpStream,
+    _handshake: Handshake,
+}
+
+/// Somebody whose address may connect.
+struct Peer(Accepted);
+
+/// A peer that has said who it speaks for: itself.
+struct Client {
+    peer: Peer,
+    address: ClientAddr,
+}
+
+/// A client within the rule's limits.
+struct Admitted {
+    client: Client,
+    permit: Option<Permit>,
+    pace: Option<Box<ClientPace>>,
+}
+
+/// A client and its backend, no longer a handshake.
+struct Leased {
+    client: TcpStream,
+    upstream: TcpStream,
+    lease: Lease,
+    pace: Option<Box<ClientPace>>,
+    _permit: Option<Permit>,
+}
+
+/// Lives one connection from accept to end and tells its tale.
+pub(super) async fn live(accepted: Accepted, mut tale: Tale) {
+    let door = Arc::clone(&tale.door);
+    let walked = door.worker.cut.unless(pin!(walk(accepted, &mut tale))).await;
+    match walked {
+        Some(Ok(outcome)) => tale.tell(outcome),
+        Some(Err(refusal)) => {
+            tale.tell(refusal.outcome);
+            door.worker.cut.unless(pin!(refusal.say(&door.worker))).await;
+        }
+        None => tale.tell(Outcome::new(Reason::ShutdownCut, Side::Proxy)),
+    }
+}
+
+/// The way of a connection.
+async fn walk(accepted: Accepted, tale: &mut Tale) -> Result<Outcome, Refusal> {
+    let peer = accepted.admit_peer(tale)?;
+    let Ok(client) = peer.greet(tale).await;
+    let admitted = client.admit_client(tale).await?;
+    let leased = admitted.dial(tale).await?;
+    Ok(leased.relay(tale).await)
+}
+
+impl Accepted {
+    pub(super) fn new(stream: TcpStream, handshake: Handshake) -> Self {
+        Accepted { stream, _handshake: handshake }
+    }
+
+    /// By network, before anything is read: here refusing is cheapest.
+    fn admit_peer(self, tale: &Tale) -> Result<Peer, Refusal> {
+        if tale.rule.access.allows(tale.client.ip()) {
+            Ok(Peer(self))
+        } else {
+            Err(self.refuse(Outcome::new(Reason::AccessDenied, Side::Client)))
+        }
+    }
+
+    fn refuse(self, outcome: Outcome) -> Refusal {
+        Refusal::close(self.stream, outcome)
+    }
+}
+
+impl Peer {
+    /// Learns who the client is. Without a PROXY header and TLS there is nothing to wait for: the
+    /// client is the peer.
+    async fn greet(self, tale: &Tale) -> Result<Client, Infallible> {
+        Ok(Client { address: tale.client, peer: self })
+    }
+}
+
+impl Client {
+    /// By the rule's limits: connections at once, connections per second.
+    async fn admit_client(self, tale: &Tale) -> Result<Admitted, Refusal> {
+        let (rule, ip) = (&tale.rule, self.address.ip());
+        let permit = match rule.caps.as_ref().map(|caps| caps.enter(ip)).transpose() {
+            Ok(permit) => permit,
+            Err(cap) => return Err(self.peer.0.refuse(cap.into())),
+        };
+        if let Some(limiter) = &rule.limiter
+            && let Decision::Refuse { retry_after } = limiter.admit(ip, time::now())
+        {
+            let outcome = Outcome::new(Reason::RateLimited, Side::Client);
+            match limiter.plan().action {
+                Action::Reject => return Err(self.peer.0.refuse(outcome)),
+                Action::Drop => return Err(Refusal::reset(self.peer.0.stream, outcome)),
+                // Boxed: waiting is rare, and would make every connection's future larger.
+                Action::Delay { max, .. } => {
+                    if !Box::pin(wait_for_token(limiter, self.address, retry_after, max)).await {
+                        return Err(self.peer.0.refuse(outcome));
+                    }
+                }
+            }
+        }
+        let pacers = rule.client_pacers.as_ref();
+        let pace = pacers.map(|pacers| Box::new(pacers.of(ip, time::now())));
+        Ok(Admitted { client: self, permit, pace })
+    }
+}
+
+/// Waits in the limiter's queue until there is a token; `false` when there was no place or no
+/// token in time.
+async fn wait_for_token(
+    limiter: &Arc<Limiter>,
+    client: ClientAddr,
+    mut retry_after: Duration,
+    longest: Duration,
+) -> bool {
+    let Some(mut place) = limiter.enter_queue() else { return false };
+    let until = time::now() + longest;
+    loop {
+        let left = until.saturating_duration_since(time::now());
+        if retry_after > left {
+            return false;
+        }
+        // A timer's step: another waiter may have taken the token that we were told of.
+        sleep(retry_after.max(Duration::from_millis(1))).await;
+        match place.admit(client.ip(), time::now()) {
+            Decision::Admit => return true,
+            Decision::Refuse { retry_after: again } => retry_after = again,
+        }
+    }
+}
+
+impl Admitted {
+    /// A backend, connected.
+    async fn dial(self, tale: &mut Tale) -> Result<Leased, Refusal> {
+        let waited = tale.age();
+        // Boxed: dialling ends long before the relay does, whose memory it would else take.
+        let dialed = Box::pin(tale.rule.pool.dial(self.client.address)).await;
+        match dialed {
+            Ok(dialed) => {
+                tale.note_phases(waited + dialed.queued, dialed.connect);
+                tale.attempts = u8::try_from(dialed.attempts).unwrap_or(u8::MAX);
+                tale.backend = Some(dialed.lease.address());
+                Ok(Leased {
+                    client: self.client.peer.0.stream,
+                    upstream: dialed.stream,
+                    lease: dialed.lease,
+                    pace: self.pace,
+                    _permit: self.permit,
+                })
+            }
+            Err(error) => {
+                tale.attempts = u8::try_from(error.attempts()).unwrap_or(u8::MAX);
+                let dialing = tale.age().saturating_sub(waited);
+                match &error {
+                    DialError::Connect { address, .. } | DialError::Timeout { address, .. } => {
+                        tale.backend = Some(*address);
+                        tale.note_phases(waited, dialing);
+                    }
+                    _ => tale.note_phases(waited + dialing, Duration::ZERO),
+                }
+                Err(self.client.peer.0.refuse(Outcome::from(&error)))
+            }
+        }
+    }
+}
+
+impl Leased {
+    /// Carries bytes until the end.
+    async fn relay(mut self, tale: &Tale) -> Outcome {
+        let pace = self.pace.as_deref();
+        let upload = pace.and_then(|pace| pace.upload()).map(Arc::as_ref);
+        let download = pace.and_then(|pace| pace.download()).map(Arc::as_ref);
+        let terms = Terms {
+            idle_timeout: tale.rule.plan.idle_timeout,
+            upload: [upload, self.lease.upload()],
+            download: [download, self.lease.download()],
+        };
+        let end = net::relay(&mut self.client, &mut self.upstream, terms, tale).await;
+        Outcome::from(&end)
+    }
+}

@@ -1,0 +1,139 @@
+//! The tale of one session: what is known of it while it lives, told once when it ends, whatever
+//! ends it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::base::{BackendAddr, ClientAddr, time};
+use crate::net::Meter;
+
+use super::access_log::Record;
+use super::outcome::{Level, Outcome, Reason, Side};
+use super::rule::Rule;
+use super::stats::Phase;
+use super::worker::Door;
+
+/// One session. Dropped untold, it was cut with its worker or ended by a panic, and tells that.
+pub(super) struct Tale {
+    pub(super) door: Arc<Door>,
+    pub(super) rule: Arc<Rule>,
+    pub(super) client: ClientAddr,
+    pub(super) backend: Option<BackendAddr>,
+    began: Instant,
+    wait_us: u32,
+    connect_us: u32,
+    pub(super) attempts: u8,
+    told: bool,
+    /// Bytes delivered; written by one task only, atomic because it is seen through a shared
+    /// reference.
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+impl Tale {
+    pub(super) fn begin(door: Arc<Door>, rule: Arc<Rule>, client: ClientAddr) -> Self {
+        door.worker.live.enter();
+        rule.stats.shard(door.worker.index).begun();
+        Tale {
+            door,
+            rule,
+            client,
+            backend: None,
+            began: time::now(),
+            wait_us: 0,
+            connect_us: 0,
+            attempts: 0,
+            told: false,
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+        }
+    }
+
+    /// Since it began.
+    pub(super) fn age(&self) -> Duration {
+        time::now().saturating_duration_since(self.began)
+    }
+
+    /// Notes how long it waited, and how long connecting took.
+    pub(super) fn note_phases(&mut self, wait: Duration, connect: Duration) {
+        self.wait_us = micros(wait);
+        self.connect_us = micros(connect);
+    }
+
+    /// Tells the end; only the first end counts.
+    pub(super) fn tell(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        let total = self.age();
+        let (wait, connect) = (duration(self.wait_us), duration(self.connect_us));
+        let stats = self.rule.stats.shard(self.door.worker.index);
+        stats.took(Phase::Wait, wait);
+        if self.attempts > 0 {
+            stats.took(Phase::Connect, connect);
+        }
+        stats.took(Phase::Total, total);
+        stats.ended(outcome.reason);
+        if outcome.reason.level() == Level::Fault {
+            self.warn(outcome);
+        }
+        if let Some(log) = &self.door.worker.snapshot.look().access_log {
+            log.tell(Record {
+                ended_ms: time::unix_ms(),
+                rule: self.rule.plan.name.clone(),
+                client: self.client,
+                listener: self.door.address,
+                backend: self.backend,
+                wait,
+                connect,
+                total,
+                up: self.up.load(Relaxed),
+                down: self.down.load(Relaxed),
+                attempts: u32::from(self.attempts),
+                outcome,
+            });
+        }
+    }
+
+    /// At most one line per second and rule: at night a dead backend must not fill the disk.
+    fn warn(&self, outcome: Outcome) {
+        if let Some(unsaid) = self.rule.stats.may_warn(time::unix_ms()) {
+            tracing::warn!(
+                rule = %self.rule.plan.name,
+                reason = outcome.reason.label(),
+                side = outcome.side.label(),
+                backend = self.backend.map(tracing::field::display),
+                client = %self.client,
+                unsaid,
+                "a session failed"
+            );
+        }
+    }
+}
+
+impl Meter for Tale {
+    fn moved(&self, up: u64, down: u64) {
+        self.up.store(self.up.load(Relaxed) + up, Relaxed);
+        self.down.store(self.down.load(Relaxed) + down, Relaxed);
+        self.rule.stats.shard(self.door.worker.index).moved(up, down);
+    }
+}
+
+impl Drop for Tale {
+    fn drop(&mut self) {
+        let reason = if thread::panicking() { Reason::Panic } else { Reason::ShutdownCut };
+        self.tell(Outcome::new(reason, Side::Proxy));
+        self.door.worker.live.leave();
+    }
+}
+
+/// Saturates at 71 minutes, longer than anything waits.
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
+fn duration(micros: u32) -> Duration {
+    Duration::from_micros(micros.into())
+}

@@ -1,0 +1,12 @@
+//! The data wing on real loopback sockets: workers, listeners, rules and backends, without a node.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod ending;
+mod limits;
+mod log;
+mod many;
+mod relaying;
+mod starving;
+mod upstream;

@@ -1,0 +1,150 @@
+//! A proxy without a node around it: rules, workers and listeners on port 0.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::balance::Policy;
+use tidegate::base::drain::DrainSignal;
+use tidegate::base::{
+    Draining, ListenAddr, Publisher, RuleName, Share, drain_signal, publish_and_view,
+};
+use tidegate::health::{CheckPlan, NoPeers, OutlierPlan, Verdicts};
+use tidegate::net::{Resolver, TcpOptions, bind_listeners};
+use tidegate::proxy::{AccessLog, Rule, RuleFigures, RulePlan, RuleStats, Snapshot, Workers};
+use tidegate::traffic::{Access, Caps, ClientPacers, Limiter, Rates};
+use tidegate::upstream::{BackendPlan, Pool, PoolPlan, PoolWindows, QueuePlan};
+use tokio::net::TcpStream;
+
+const WORKERS: usize = 2;
+
+/// A running proxy with one rule called `web`.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) workers: Workers,
+    pub(crate) snapshot: Publisher<Snapshot>,
+    pub(crate) stats: Arc<RuleStats>,
+    drain: DrainSignal,
+}
+
+/// What a rule looks like unless a test says otherwise: no checks, no limits.
+pub(crate) fn plan(backends: &[SocketAddr]) -> RulePlan {
+    let name: RuleName = "web".into();
+    RulePlan {
+        name: name.clone(),
+        listen: Vec::new(),
+        pool: PoolPlan {
+            rule: name,
+            backends: backends
+                .iter()
+                .map(|address| BackendPlan {
+                    address: (*address).into(),
+                    weight: 1,
+                    backup: false,
+                    max_connections: None,
+                })
+                .collect(),
+            policy: Policy::WeightedRoundRobin,
+            check: CheckPlan { kind: None, ..CheckPlan::default() },
+            outlier: OutlierPlan { failures: 0, ..OutlierPlan::default() },
+            panic_threshold: Share::percent(50.0),
+            slow_start: Duration::ZERO,
+            connect_timeout: Duration::from_secs(2),
+            connect_attempts: 3,
+            connection_limit: None,
+            queue: QueuePlan::default(),
+            bandwidth: Rates::default(),
+            tcp: TcpOptions::default(),
+        },
+        idle_timeout: Duration::from_secs(600),
+        rate_limit: None,
+        caps: Default::default(),
+        bandwidth: Default::default(),
+        access: Default::default(),
+    }
+}
+
+/// A rule that runs `plan`.
+pub(crate) fn rule(plan: RulePlan, stats: Arc<RuleStats>) -> Arc<Rule> {
+    let now = std::time::Instant::now();
+    let windows = PoolWindows {
+        resolver: Resolver::from_system().unwrap(),
+        verdicts: Arc::new(Verdicts::default()),
+        peers: Arc::new(NoPeers),
+    };
+    let client = plan.bandwidth.client;
+    let caps = plan.caps;
+    Arc::new(Rule {
+        pool: Pool::start(plan.pool.clone(), windows, None, 1),
+        access: Access::new(&plan.access),
+        caps: (caps.per_client.is_some() || caps.total.is_some())
+            .then(|| Arc::new(Caps::new(caps, 64))),
+        limiter: plan.rate_limit.clone().map(|plan| Arc::new(Limiter::new(plan, 1, 2, now))),
+        client_pacers: (client.upload.is_some() || client.download.is_some())
+            .then(|| Arc::new(ClientPacers::new(client, 64))),
+        stats,
+        plan,
+    })
+}
+
+impl Proxy {
+    /// Before `backends`, otherwise plain.
+    pub(crate) async fn before(backends: &[SocketAddr]) -> Proxy {
+        Proxy::of(plan(backends)).await
+    }
+
+    pub(crate) async fn of(plan: RulePlan) -> Proxy {
+        Proxy::with(plan, TcpOptions::default(), None).await
+    }
+
+    pub(crate) async fn with(
+        mut plan: RulePlan,
+        tcp: TcpOptions,
+        access_log: Option<Arc<AccessLog>>,
+    ) -> Proxy {
+        let sockets = bind_listeners("127.0.0.1:0".parse().unwrap(), WORKERS, &tcp).unwrap();
+        let address = sockets[0].local_addr().unwrap();
+        plan.listen = vec![address];
+        let stats = Arc::new(RuleStats::default());
+        let rule = rule(plan, Arc::clone(&stats));
+        rule.pool.first_checks().await;
+        let (snapshot, view) = publish_and_view(Snapshot::new(vec![rule], tcp, access_log));
+        let (drain, hear) = drain_signal();
+        let workers = Workers::start(WORKERS, view, hear).unwrap();
+        workers.listen(ListenAddr(address), sockets);
+        Proxy { address, workers, snapshot, stats, drain }
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    pub(crate) fn figures(&self) -> RuleFigures {
+        self.stats.figures()
+    }
+
+    /// Sessions that ended for `reason`.
+    pub(crate) fn ended(&self, reason: &str) -> u64 {
+        let figures = self.figures();
+        figures.outcomes.iter().find(|(label, _)| *label == reason).map_or(0, |(_, count)| *count)
+    }
+
+    /// Waits until `count` sessions ended for `reason`.
+    pub(crate) async fn has_ended(&self, reason: &str, count: u64) {
+        super::until(&format!("{count} × {reason}"), || self.ended(reason) == count).await;
+    }
+
+    /// The time of live connections is over.
+    pub(crate) fn over(&self) {
+        self.drain.say(Draining::Over);
+    }
+
+    /// Puts a rule with `plan` in the place of the one that runs, at the same address.
+    pub(crate) async fn reload(&self, mut plan: RulePlan) {
+        plan.listen = vec![self.address];
+        let rule = rule(plan, Arc::clone(&self.stats));
+        rule.pool.first_checks().await;
+        let before = self.snapshot.current();
+        self.snapshot.publish(Snapshot::new(vec![rule], before.tcp, before.access_log.clone()));
+    }
+}
