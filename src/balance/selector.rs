@@ -4,8 +4,11 @@ use super::draw::Urn;
 use super::rendezvous::{bound, score};
 use super::smooth::smooth;
 use super::tried::Tried;
-use super::turn::mix;
+use super::turn::{below, mix};
 use super::{Member, Policy, Turn};
+
+/// Draws for a retry before it looks at every place of the sequence.
+const DRAWS: usize = 8;
 
 /// Connections that members have now, by index.
 pub trait Loads {
@@ -91,10 +94,20 @@ impl<L: Loads> Candidates<'_, L> {
         self.noise
     }
 
-    /// The sequence from this turn's place on. A retry looks further ahead without taking others'
-    /// turns, so first choices stay exact.
-    fn next_in(&self, sequence: &[u32]) -> Option<usize> {
-        let place = self.turn.number.checked_rem(sequence.len() as u64)? as usize;
+    /// This turn's place in the sequence. A retry takes nobody's turn, so first choices stay
+    /// exact; it is drawn from the sequence, and so by weight: the next in line would be the same
+    /// neighbour every time, and would get all of a dead backend's share.
+    fn next_in(&mut self, sequence: &[u32]) -> Option<usize> {
+        let length = sequence.len() as u64;
+        let mut place = self.turn.number.checked_rem(length)? as usize;
+        for _ in 0..DRAWS {
+            let index = sequence[place] as usize;
+            if !self.tried.contains(index) {
+                return Some(index);
+            }
+            place = below(self.bits(), length) as usize;
+        }
+        // Nearly all were tried: whoever is left.
         let (before, from) = sequence.split_at(place);
         let mut order = from.iter().chain(before).map(|&index| index as usize);
         order.find(|&index| !self.tried.contains(index))
@@ -170,5 +183,4 @@ impl Load {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -73,6 +73,23 @@ fn round_robin_is_exact_from_any_turn_on() {
 }
 
 #[test]
+fn retries_of_round_robin_are_shared_by_weight() {
+    let selector = Selector::new(Policy::WeightedRoundRobin, &members(&[2, 1, 1, 2]));
+    let loads = Fixed(vec![0; 4]);
+    let mut counts = [0_u32; 4];
+    for number in 0..60_000 {
+        let mut order = selector.candidates(turn(number), &loads);
+        if order.next() == Some(0) {
+            counts[order.next().unwrap()] += 1;
+        }
+    }
+    // 20 000 in all, by weights 1, 1, 2.
+    let near = |count: u32, wanted: u32| count.abs_diff(wanted) < 300;
+    assert!(near(counts[1], 5_000) && near(counts[2], 5_000), "{counts:?}");
+    assert!(near(counts[3], 10_000), "{counts:?}");
+}
+
+#[test]
 fn least_connections_fills_by_weight() {
     assert_eq!(spread(Policy::LeastConnections, &[3, 1, 2], 60), [30, 10, 20]);
 }
