@@ -18,7 +18,7 @@ mod verdicts;
 
 pub use choice::{Choice, Condition, Standing, choose};
 pub use ejection::{Ejection, may_eject};
-pub use peers::{NoPeers, Opinion, Peers, Vote, impaired, join};
+pub use peers::{NoPeers, Opinion, Peers, Vote, join};
 pub use plan::{CheckKind, CheckPlan, OutlierPlan};
 pub use slow_start::SlowStart;
 pub use streak::Streak;

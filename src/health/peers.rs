@@ -1,6 +1,6 @@
 //! What the other nodes see, and how it joins with what this one sees.
 
-use super::verdicts::{OwnVerdict, Verdict};
+use super::verdicts::Verdict;
 use crate::base::{BackendKey, NodeName};
 
 /// One node's opinion of a backend, as a peer reported it.
@@ -67,16 +67,6 @@ pub fn join(own: Option<Verdict>, votes: &[Vote]) -> Opinion {
     }
 }
 
-/// Whether the fault is here: this node sees more than half of its backends down, and of those,
-/// most are up to most of the peers that see them. Such a node should not vote, and not be ready.
-pub fn impaired(own: &[(BackendKey, OwnVerdict)], peers: &dyn Peers) -> bool {
-    let down = || own.iter().filter(|(_, own)| own.verdict == Verdict::Down);
-    let contradicted =
-        down().filter(|(key, _)| join(None, &peers.votes(key)) == Opinion::Good).count();
-    let down = down().count();
-    down * 2 > own.len() && contradicted * 2 > down
-}
-
 #[cfg(test)]
 mod tests {
     use super::Verdict::{Down, Up};
@@ -108,32 +98,5 @@ mod tests {
         assert_eq!(join(None, &votes(&[Up])), Opinion::Good);
         assert_eq!(join(None, &votes(&[Up, Down])), Opinion::Unknown);
         assert_eq!(join(None, &votes(&[Up, Down, Up])), Opinion::Good);
-    }
-
-    struct Says(Vec<Verdict>);
-
-    impl Peers for Says {
-        fn votes(&self, _: &BackendKey) -> Vec<Vote> {
-            votes(&self.0)
-        }
-    }
-
-    fn seen(verdicts: &[Verdict]) -> Vec<(BackendKey, OwnVerdict)> {
-        let numbered = verdicts.iter().zip(1_u16..);
-        numbered
-            .map(|(&verdict, port)| {
-                let address = ([127, 0, 0, 1], port).into();
-                (BackendKey { rule: "r".into(), address }, OwnVerdict { verdict, seq: 1 })
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_node_that_sees_most_down_against_its_peers_is_impaired() {
-        assert!(impaired(&seen(&[Down, Down, Up]), &Says(vec![Up, Up])));
-        assert!(!impaired(&seen(&[Down, Up]), &Says(vec![Up, Up])), "half is not most");
-        assert!(!impaired(&seen(&[Down, Down, Up]), &Says(vec![Down, Down])), "peers agree");
-        assert!(!impaired(&seen(&[Down, Down, Down]), &NoPeers), "nobody contradicts");
-        assert!(!impaired(&[], &Says(vec![Up])));
     }
 }

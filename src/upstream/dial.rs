@@ -151,7 +151,7 @@ impl Trip<'_> {
     /// seconds.
     async fn place(&mut self) -> Result<Lease, DialError> {
         let queue = &self.pool.plan().queue;
-        // Nobody passes those who wait.
+        // A freed place is handed to who waits; nobody snatches it in the moment before.
         if queue.size == 0 || self.pool.queue().waiting() == 0 {
             let offer = self.pool.view().look().offers(self.turn).next(&self.failed);
             match offer {
@@ -172,12 +172,8 @@ impl Trip<'_> {
         let Some(mut place) = lined_up else { return Err(self.ended(DialError::QueueFull)) };
         let began = time::now();
         let budget = plan.timeout.saturating_sub(self.queued);
-        let lease = match timeout(budget, place.lease()).await {
-            Ok(lease) => lease,
-            Err(_) => place.last_look(),
-        };
+        let lease = timeout(budget, place.lease()).await.ok().flatten();
         self.queued += time::now().saturating_duration_since(began);
-        drop(place);
         lease.ok_or_else(|| self.ended(DialError::QueueTimeout))
     }
 

@@ -145,16 +145,10 @@ impl Queue {
 }
 
 impl Place<'_> {
-    /// Waits for the lease. Cancel-safe: dropped half-way, the place in the line is left and a
-    /// lease already handed over goes to the next.
+    /// Waits for the lease. Given up half-way, the place in the line is left, and a lease that was
+    /// handed over in that very moment goes back on its drop, and so to the next.
     pub(super) async fn lease(&mut self) -> Option<Lease> {
         (&mut self.lease).await.ok()
-    }
-
-    /// A lease that was handed over in the moment the wait was given up.
-    pub(super) fn last_look(&mut self) -> Option<Lease> {
-        self.lease.close();
-        self.lease.try_recv().ok()
     }
 }
 

@@ -99,6 +99,23 @@ async fn the_queue_is_first_come_first_served() {
 }
 
 #[tokio::test]
+async fn a_backend_that_comes_up_serves_those_who_wait() {
+    let (live, down) = (Server::start().await, dead());
+    let mut plan = capped(live.address, 1, 10, LONG);
+    plan.backends.push(backend(down.1));
+    plan.check = quick(CheckKind::Tcp);
+    let pool = start(plan);
+    pool.first_checks().await;
+    let _held = pool.dial(client()).await.unwrap();
+    let waits = dial(&pool);
+    until("it waits", || pool.snapshot().queued == 1).await;
+    let address = down.1;
+    drop(down);
+    let _up = Server::at(address).await;
+    assert_eq!(waits.await.unwrap().unwrap().lease.address().0, address);
+}
+
+#[tokio::test]
 async fn a_late_comer_does_not_pass_those_who_wait() {
     let live = Server::start().await;
     let pool = start(capped(live.address, 1, 10, LONG));
