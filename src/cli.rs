@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tidegate::admin::client::DEFAULT_URL;
 use tidegate::admin::{Client, Target, TargetError, tables};
 use tidegate::base::drain_signal;
-use tidegate::node::backend_server::{self, Mode};
+use tidegate::node::{self, backend_server, backend_server::Mode};
 
 /// A container's health check must be done before its own timeout, often 3 s.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
@@ -122,9 +122,9 @@ enum Fault {
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(args) => return run(&args.config),
-        Command::Check(args) => return check(&args.config),
-        Command::Demo => return demo(),
+        Command::Run(args) => return node::run(&args.config),
+        Command::Check(args) => return node::check(&args.config),
+        Command::Demo => return node::demo(),
         Command::Members(args) => view(&args, "/api/v1/members", tables::members),
         Command::Backends(args) => view(&args, "/api/v1/backends", tables::backends),
         Command::Limits(args) => view(&args, "/api/v1/limits", tables::limits),
@@ -142,25 +142,6 @@ pub(crate) fn main() -> ExitCode {
     // Nobody is left to be told when this fails.
     let _ = writeln!(io::stderr(), "tidegate: {fault}");
     ExitCode::from(code)
-}
-
-// The three that need the node itself.
-
-fn run(_config: &Path) -> ExitCode {
-    not_in_this_build("run")
-}
-
-fn check(_config: &Path) -> ExitCode {
-    not_in_this_build("check")
-}
-
-fn demo() -> ExitCode {
-    not_in_this_build("demo")
-}
-
-fn not_in_this_build(command: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "tidegate: `{command}` is not in this build");
-    ExitCode::FAILURE
 }
 
 fn view<T: DeserializeOwned>(

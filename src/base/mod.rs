@@ -12,6 +12,8 @@ pub mod time;
 pub use addr::{BackendAddr, ClientAddr, Endpoint, EndpointError, GossipAddr, Host, ListenAddr};
 pub use cell::{Publisher, View, publish_and_view};
 pub use drain::{Drain, Draining, drain_signal};
-pub use id::{Actor, BackendKey, BootId, KeyHash, LimitId, NodeId, NodeName, RuleName};
+pub use id::{
+    Actor, BackendKey, BootId, KeyHash, LimitId, NodeId, NodeName, RuleName, stable_hash,
+};
 pub use share::Share;
 pub use tasks::spawn_supervised;

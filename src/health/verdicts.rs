@@ -16,6 +16,16 @@ pub enum Verdict {
     Down,
 }
 
+impl Verdict {
+    /// As shown to people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Verdict::Up => "up",
+            Verdict::Down => "down",
+        }
+    }
+}
+
 /// Own verdicts by backend: written by the checker, read by the exchange with peers.
 #[derive(Debug, Default)]
 pub struct Verdicts(RwLock<Register>);

@@ -1,3 +1,29 @@
-//! The node: boot, build, reload, drain.
+//! The node: what joins the two wings. Boot, build the next snapshot, reload by one publish, drain.
+//!
+//! ```text
+//! plan ─┬─ pools, limiters (carried over when unchanged) ─┐
+//!       ├─ listeners (carried over by address)            ├─ Snapshot ── published ── workers
+//!       └─ cluster: ledger ⇄ levels, verdicts ⇄ votes ────┘
+//! ```
+//!
+//! Nothing here is process-wide but what `run` does for the command line (signals, the log): the
+//! demo and the tests run several nodes in one process.
 
 pub mod backend_server;
+mod boot;
+mod build;
+mod check;
+mod demo;
+mod drain;
+mod journal;
+mod listeners;
+mod logging;
+mod reload;
+mod report;
+mod run;
+
+pub use boot::{BootError, Node};
+pub use check::check;
+pub use demo::demo;
+pub use reload::Reload;
+pub use run::run;

@@ -1,0 +1,245 @@
+//! From a plan to a running node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::build::{self, Rooms};
+use super::journal::Journal;
+use super::listeners::{ListenError, Listeners};
+use super::report::Report;
+use crate::admin::{self, ServerPlan};
+use crate::base::drain::DrainSignal;
+use crate::base::{
+    Drain, NodeName, Publisher, drain_signal, publish_and_view, spawn_supervised, stable_hash, time,
+};
+use crate::cluster::{Cluster, ClusterError, Windows};
+use crate::config::Plan;
+use crate::health::{NoPeers, Peers, Verdicts};
+use crate::net::{ResolveError, Resolver};
+use crate::proxy::{Snapshot, Workers};
+use crate::traffic::Limits;
+
+/// How long a node waits for its cluster before it is ready without it.
+const CLUSTER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A running node. Dropping it ends everything at once; [`Node::drain`] ends it in order.
+pub struct Node {
+    pub(super) name: NodeName,
+    pub(super) started: Instant,
+    /// What was started with; `workers`, `admin` and `cluster` stay so until a restart.
+    pub(super) first: Plan,
+    pub(super) plan: ArcSwap<Plan>,
+    pub(super) journal: Journal,
+    pub(super) snapshot: Publisher<Snapshot>,
+    pub(super) digest: Publisher<String>,
+    pub(super) rooms: Rooms,
+    pub(super) listeners: tokio::sync::Mutex<Listeners>,
+    pub(super) workers: Workers,
+    pub(super) cluster: Option<Cluster>,
+    pub(super) draining: AtomicBool,
+    pub(super) serving: AtomicBool,
+    pub(super) drain: DrainSignal,
+    /// Asked for by `tidegate leave`; heard by whoever runs the node.
+    pub(super) asked_to_leave: tokio::sync::Notify,
+    admin: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// A rule's listener.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The admin listener.
+    #[error("cannot listen for admin on {address}: {error}; choose another `admin.listen`")]
+    Admin {
+        /// `admin.listen`.
+        address: std::net::SocketAddr,
+        /// The system's answer.
+        error: std::io::Error,
+    },
+    /// Names.
+    #[error("cannot set up name resolution: {0}")]
+    Resolver(#[from] ResolveError),
+    /// The cluster wing.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Threads.
+    #[error("cannot start workers: {0}")]
+    Workers(std::io::Error),
+    /// The access log.
+    #[error("cannot open the access log: {0}")]
+    AccessLog(std::io::Error),
+}
+
+impl Node {
+    /// Starts a node and waits until it serves: first checks done, listeners bound. Must be called
+    /// on the control runtime, where checks, names and admin then run.
+    ///
+    /// # Errors
+    /// Whatever the plan asks for and the system refuses; nothing keeps running then.
+    pub async fn start(plan: Plan) -> Result<Arc<Node>, BootError> {
+        let started = time::now();
+        let resolver = Resolver::from_system()?;
+        let verdicts = Arc::new(Verdicts::default());
+        let limits = Arc::new(Limits::default());
+        let (digest, digest_view) = publish_and_view(plan.digest.clone());
+
+        // The admin address first: probes should be answered from the start.
+        let address = plan.admin.listen;
+        let admin_listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| BootError::Admin { address, error })?;
+
+        let cluster = match &plan.cluster {
+            Some(cluster) => Some(Cluster::start(
+                cluster.clone(),
+                Windows {
+                    ledger: limits.clone(),
+                    levels: limits.clone(),
+                    verdicts: verdicts.clone(),
+                    config_digest: digest_view,
+                    resolver: resolver.clone(),
+                },
+            )?),
+            None => None,
+        };
+        let peers: Arc<dyn Peers> = match &cluster {
+            Some(cluster) => cluster.peers(),
+            None => Arc::new(NoPeers),
+        };
+        let name = match &plan.cluster {
+            Some(cluster) => cluster.node_name.clone(),
+            None => "local".into(),
+        };
+        let salt = plan.cluster.as_ref().map_or(0, |c| stable_hash(0, c.label.as_bytes()));
+        let rooms = Rooms { resolver, verdicts, peers, limits, salt, secret: rand::random() };
+
+        let (signal, drain) = drain_signal();
+        let (snapshot, view) = publish_and_view(Snapshot::empty());
+        let workers =
+            Workers::start(plan.workers, view, drain.clone()).map_err(BootError::Workers)?;
+
+        let node = Arc::new(Node {
+            name,
+            started,
+            journal: Journal::begin(&plan.digest),
+            plan: ArcSwap::from_pointee(plan.clone()),
+            first: plan,
+            snapshot,
+            digest,
+            rooms,
+            listeners: tokio::sync::Mutex::default(),
+            workers,
+            cluster,
+            draining: AtomicBool::new(false),
+            serving: AtomicBool::new(false),
+            drain: signal,
+            asked_to_leave: tokio::sync::Notify::new(),
+            admin: Mutex::new(None),
+        });
+        node.serve_admin(admin_listener, drain);
+        node.take_over(node.first.clone()).await?;
+        node.serving.store(true, Relaxed);
+        node.say_started();
+        Ok(node)
+    }
+
+    /// Builds what `plan` asks for, waits for first checks of what is new, binds, publishes. An
+    /// error leaves everything as it was.
+    pub(super) async fn take_over(&self, plan: Plan) -> Result<(), BootError> {
+        // One at a time: the lock is the order of reloads.
+        let mut listeners = self.listeners.lock().await;
+        let previous = self.snapshot.current();
+        let bound = {
+            let wanted = plan.rules.iter().flat_map(|rule| rule.listen.iter().copied());
+            listeners.bind(wanted, self.first.workers, &plan.tcp)?
+        };
+        let next = build::snapshot(&plan, &previous, &self.rooms).map_err(BootError::AccessLog)?;
+        build::first_checks(&next, &previous).await;
+
+        // Those who wait at a listener that goes are still served by the rule they came for.
+        listeners.close_unwanted(&bound, &self.workers).await;
+        self.rooms.limits.replace(build::limiters(&next));
+        self.digest.publish(plan.digest.clone());
+        self.plan.store(Arc::new(plan));
+        let next = Arc::new(next);
+        self.snapshot.publish_shared(Arc::clone(&next));
+        listeners.open(bound, &self.workers);
+        build::close_replaced(&next, &previous);
+        Ok(())
+    }
+
+    /// Opens the access log's file anew, as log rotation needs it.
+    pub fn reopen_access_log(&self) {
+        if let Some(log) = &self.snapshot.current().access_log {
+            log.reopen();
+        }
+    }
+
+    /// The plan that runs.
+    pub fn plan(&self) -> Arc<Plan> {
+        self.plan.load_full()
+    }
+
+    /// Ends when somebody asked this node to leave (`tidegate leave`).
+    pub async fn asked_to_leave(&self) {
+        self.asked_to_leave.notified().await;
+    }
+
+    /// `Err` with every reason why this node should get no new traffic.
+    pub fn ready(&self) -> Result<(), Vec<String>> {
+        let mut reasons = Vec::new();
+        if self.draining.load(Relaxed) {
+            reasons.push("draining".to_owned());
+        }
+        if !self.serving.load(Relaxed) {
+            reasons.push("first health checks are not done, listeners are not bound".to_owned());
+        }
+        if let Some(cluster) = &self.cluster {
+            if !cluster.answered() && time::now() - self.started < CLUSTER_PATIENCE {
+                reasons.push("no cluster peer has answered yet".to_owned());
+            }
+            if cluster.impaired() {
+                reasons.push("impaired: peers see this node's network as ill".to_owned());
+            }
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
+    fn serve_admin(self: &Arc<Self>, listener: TcpListener, drain: Drain) {
+        // Weak, or the node would hold itself alive through its own admin listener.
+        let sources = Arc::new(Report(Arc::downgrade(self)));
+        let token = self.first.admin.token.clone();
+        let serving = admin::serve(ServerPlan::new(token), listener, sources, drain);
+        *self.admin.lock() = Some(spawn_supervised("admin", serving));
+    }
+
+    fn say_started(&self) {
+        let plan = self.plan();
+        for rule in &plan.rules {
+            tracing::info!(rule = %rule.name, listen = ?rule.listen, "listening");
+        }
+        tracing::info!(
+            node = %self.name,
+            version = env!("CARGO_PKG_VERSION"),
+            workers = self.first.workers,
+            admin = %plan.admin.listen,
+            "started"
+        );
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(admin) = self.admin.lock().take() {
+            admin.abort();
+        }
+    }
+}

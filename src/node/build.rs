@@ -1,0 +1,134 @@
+//! From a plan and the previous snapshot to the next one. What did not change is carried over with
+//! its state.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::base::time;
+use crate::config::Plan;
+use crate::health::{Peers, Verdicts};
+use crate::net::Resolver;
+use crate::proxy::{AccessLog, AccessLogPlan, Rule, RulePlan, Snapshot};
+use crate::traffic::{Access, BandwidthPlan, Caps, CapsPlan, ClientPacers, Limiter, Limits};
+use crate::upstream::{Pool, PoolWindows};
+
+/// IPv6 clients count by this prefix where no rate limit says otherwise.
+const IPV6_PREFIX: u8 = 64;
+
+/// What the rules of one node are built from; lives as long as the node.
+pub(super) struct Rooms {
+    pub(super) resolver: Resolver,
+    pub(super) verdicts: Arc<Verdicts>,
+    pub(super) peers: Arc<dyn Peers>,
+    pub(super) limits: Arc<Limits>,
+    /// The same on every node of the cluster, so that keys hash alike.
+    pub(super) salt: u64,
+    /// This node's alone, so that nobody outside can aim at a slot of its tables.
+    pub(super) secret: u64,
+}
+
+/// The snapshot that `plan` asks for. New pools begin their checks; the old ones go on until
+/// [`close_replaced`], so that nothing has to be undone when the new snapshot is not published.
+///
+/// # Errors
+/// The access log cannot be opened.
+pub(super) fn snapshot(plan: &Plan, previous: &Snapshot, rooms: &Rooms) -> io::Result<Snapshot> {
+    let access_log = access_log(plan.access_log.as_ref(), previous)?;
+    let rules = plan.rules.iter().map(|rule| build_rule(rule, previous, rooms)).collect();
+    Ok(Snapshot::new(rules, plan.tcp, access_log))
+}
+
+fn build_rule(plan: &RulePlan, previous: &Snapshot, rooms: &Rooms) -> Arc<Rule> {
+    let old = previous.rule(&plan.name);
+    if let Some(old) = old.filter(|old| old.plan == *plan) {
+        return Arc::clone(old);
+    }
+    // Each part is asked for by its own piece of the plan: where that is as before, so is the part.
+    let same = |part: fn(&RulePlan, &RulePlan) -> bool| old.filter(|old| part(&old.plan, plan));
+    let prefix = plan.rate_limit.as_ref().map_or(IPV6_PREFIX, |limit| limit.ipv6_prefix);
+    Arc::new(Rule {
+        pool: match same(|old, new| old.pool == new.pool) {
+            Some(old) => Arc::clone(&old.pool),
+            None => start_pool(plan, old.map(|old| &*old.pool), rooms),
+        },
+        access: Access::new(&plan.access),
+        caps: match same(|old, new| old.caps == new.caps) {
+            Some(old) => old.caps.clone(),
+            None => caps(plan.caps, prefix),
+        },
+        limiter: match same(|old, new| old.rate_limit == new.rate_limit) {
+            Some(old) => old.limiter.clone(),
+            None => plan
+                .rate_limit
+                .clone()
+                .map(|limit| Arc::new(Limiter::new(limit, rooms.salt, rooms.secret, time::now()))),
+        },
+        client_pacers: match same(|old, new| old.bandwidth.client == new.bandwidth.client) {
+            Some(old) => old.client_pacers.clone(),
+            None => client_pacers(plan.bandwidth, prefix),
+        },
+        stats: old.map(|old| Arc::clone(&old.stats)).unwrap_or_default(),
+        plan: plan.clone(),
+    })
+}
+
+fn start_pool(plan: &RulePlan, previous: Option<&Pool>, rooms: &Rooms) -> Arc<Pool> {
+    let windows = PoolWindows {
+        resolver: rooms.resolver.clone(),
+        verdicts: Arc::clone(&rooms.verdicts),
+        peers: Arc::clone(&rooms.peers),
+    };
+    Pool::start(plan.pool.clone(), windows, previous, rand::random())
+}
+
+fn caps(plan: CapsPlan, ipv6_prefix: u8) -> Option<Arc<Caps>> {
+    (plan != CapsPlan::default()).then(|| Arc::new(Caps::new(plan, ipv6_prefix)))
+}
+
+fn client_pacers(plan: BandwidthPlan, ipv6_prefix: u8) -> Option<Arc<ClientPacers>> {
+    let rates = plan.client;
+    (rates.upload.is_some() || rates.download.is_some())
+        .then(|| Arc::new(ClientPacers::new(rates, ipv6_prefix)))
+}
+
+fn access_log(
+    plan: Option<&AccessLogPlan>,
+    previous: &Snapshot,
+) -> io::Result<Option<Arc<AccessLog>>> {
+    match (plan, &previous.access_log) {
+        (None, _) => Ok(None),
+        (Some(plan), Some(open)) if open.plan() == plan => Ok(Some(Arc::clone(open))),
+        (Some(plan), _) => AccessLog::open(plan).map(Some),
+    }
+}
+
+/// Waits until every backend that `next` brings had its first check: no longer than one may take.
+pub(super) async fn first_checks(next: &Snapshot, previous: &Snapshot) {
+    // They began together when the pools were started, so waiting in turn is waiting for all.
+    for pool in pools_only_in(next, previous) {
+        pool.first_checks().await;
+    }
+}
+
+/// Ends the checks of pools that `next` no longer uses.
+pub(super) fn close_replaced(next: &Snapshot, previous: &Snapshot) {
+    for pool in pools_only_in(previous, next) {
+        pool.close();
+    }
+}
+
+fn pools_only_in<'a>(
+    these: &'a Snapshot,
+    others: &'a Snapshot,
+) -> impl Iterator<Item = &'a Arc<Pool>> {
+    these
+        .rules
+        .iter()
+        .map(|rule| &rule.pool)
+        .filter(move |pool| others.rules.iter().all(|other| !Arc::ptr_eq(&other.pool, pool)))
+}
+
+/// All limiters of `snapshot`, for the registry that the cluster looks at.
+pub(super) fn limiters(snapshot: &Snapshot) -> Vec<Arc<Limiter>> {
+    snapshot.rules.iter().filter_map(|rule| rule.limiter.clone()).collect()
+}

@@ -1,0 +1,43 @@
+//! The log: to stderr, as text or JSON, at the level of the configuration; a reload changes the
+//! level.
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+use crate::config::{LogFormat, LogPlan};
+
+/// Changes the level later.
+pub(super) struct LogLevel(Option<reload::Handle<EnvFilter, Registry>>);
+
+/// Installs the process's subscriber; when there is one already, that one stays.
+pub(super) fn init(plan: &LogPlan) -> LogLevel {
+    let (filter, handle) = reload::Layer::new(filter(&plan.level));
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let layer = match plan.format {
+        LogFormat::Text => lines.with_ansi(false).with_filter(filter).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+    };
+    let installed = tracing_subscriber::registry().with(layer).try_init().is_ok();
+    LogLevel(installed.then_some(handle))
+}
+
+impl LogLevel {
+    /// Takes over the level of a reloaded plan; the format stays until a restart.
+    pub(super) fn change(&self, plan: &LogPlan) {
+        if let Some(handle) = &self.0 {
+            // Fails only when the subscriber is gone, and then nobody reads the log.
+            let _ = handle.reload(filter(&plan.level));
+        }
+    }
+}
+
+/// A level that the configuration room let pass is valid; a library's chatter stays at warnings.
+fn filter(level: &str) -> EnvFilter {
+    let text = if level.contains(['=', ',']) {
+        level.to_owned()
+    } else {
+        format!("{level},foca=warn,hickory_resolver=warn,hickory_proto=warn,hickory_net=warn")
+    };
+    EnvFilter::try_new(text).unwrap_or_else(|_| EnvFilter::new("info"))
+}

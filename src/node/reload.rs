@@ -1,0 +1,65 @@
+//! Reload: read, build, publish once; or change nothing and say what was wrong.
+
+use std::path::Path;
+
+use super::boot::Node;
+use crate::config::{self, Plan};
+
+/// What became of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// The new configuration runs.
+    Taken,
+    /// The file means what runs already.
+    Unchanged,
+    /// The old configuration runs on.
+    Refused,
+}
+
+impl Node {
+    /// Reads the file at `path` again and takes it over whole, or not at all.
+    pub async fn reload(&self, path: &Path) -> Reload {
+        let plan = match config::load(path) {
+            Ok(loaded) => loaded.plan,
+            Err(faults) => return self.refuse(&faults),
+        };
+        if plan == *self.plan() {
+            // A file that was bad and is as before again is good news for `status`.
+            self.journal.taken(&plan.digest);
+            tracing::info!("reload: nothing has changed");
+            return Reload::Unchanged;
+        }
+        self.say_what_waits(&plan);
+        let digest = plan.digest.clone();
+        match self.take_over(plan).await {
+            Ok(()) => {
+                self.journal.taken(&digest);
+                tracing::info!(digest = &digest[..12.min(digest.len())], "reloaded");
+                Reload::Taken
+            }
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    fn refuse(&self, why: &dyn std::fmt::Display) -> Reload {
+        tracing::error!("reload refused, the running configuration stays:\n{why}");
+        self.journal.refused(why.to_string());
+        Reload::Refused
+    }
+
+    /// Some keys are read at start only.
+    fn say_what_waits(&self, plan: &Plan) {
+        let waiting: Vec<&str> = [
+            ("workers", plan.workers != self.first.workers),
+            ("admin", plan.admin != self.first.admin),
+            ("cluster", plan.cluster != self.first.cluster),
+            ("log.format", plan.log.format != self.first.log.format),
+        ]
+        .into_iter()
+        .filter_map(|(key, changed)| changed.then_some(key))
+        .collect();
+        if !waiting.is_empty() {
+            tracing::warn!(keys = waiting.join(", "), "changed keys that wait for a restart");
+        }
+    }
+}

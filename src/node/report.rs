@@ -1,0 +1,247 @@
+//! What admin shows, gathered from the rooms at the moment it is asked for.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use super::boot::Node;
+use crate::admin::shapes;
+use crate::admin::sources::{GossipMetrics, Metrics, PhaseMetrics, RuleMetrics, Sources};
+use crate::balance::Policy;
+use crate::base::time;
+use crate::proxy::Rule;
+use crate::traffic::{Algorithm, LimitScope};
+use crate::upstream::BackendStatus;
+
+/// How to mend unauthenticated gossip, as `status` says it.
+pub(super) const GOSSIP_ADVICE: &str = "anyone who reaches the gossip port can join: keep it on a \
+     private network; sealed gossip (`cluster.keys_file`) comes in a later version";
+
+/// A node as admin sees it. Weak: the admin listener must not keep its node alive.
+pub(super) struct Report(pub(super) Weak<Node>);
+
+impl Report {
+    fn ask<T: Default>(&self, question: impl FnOnce(&Node) -> T) -> T {
+        self.0.upgrade().map(|node| question(&node)).unwrap_or_default()
+    }
+}
+
+impl Sources for Report {
+    fn status(&self) -> shapes::Status {
+        self.ask(status)
+    }
+
+    fn members(&self) -> shapes::Members {
+        self.ask(members)
+    }
+
+    fn rules(&self) -> shapes::Rules {
+        self.ask(|node| shapes::Rules {
+            rules: node.snapshot.current().rules.iter().map(|rule| rule_shape(rule)).collect(),
+        })
+    }
+
+    fn backends(&self) -> shapes::Backends {
+        self.ask(|node| {
+            let snapshot = node.snapshot.current();
+            let of_rule = |rule: &Arc<Rule>| {
+                let name = rule.plan.name.to_string();
+                let backends = rule.pool.snapshot().backends.into_iter();
+                backends.map(move |backend| backend_shape(node, &name, backend)).collect::<Vec<_>>()
+            };
+            shapes::Backends { backends: snapshot.rules.iter().flat_map(of_rule).collect() }
+        })
+    }
+
+    fn limits(&self) -> shapes::Limits {
+        self.ask(|node| shapes::Limits {
+            limits: node
+                .snapshot
+                .current()
+                .rules
+                .iter()
+                .filter_map(|rule| limit_shape(rule))
+                .collect(),
+        })
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.ask(metrics)
+    }
+
+    fn ready(&self) -> Result<(), Vec<String>> {
+        match self.0.upgrade() {
+            Some(node) => node.ready(),
+            None => Err(vec!["stopped".to_owned()]),
+        }
+    }
+
+    fn leave(&self) {
+        self.ask(|node| node.asked_to_leave.notify_one());
+    }
+}
+
+fn status(node: &Node) -> shapes::Status {
+    let ready = node.ready();
+    shapes::Status {
+        node: node.name.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_s: (time::now() - node.started).as_secs_f64(),
+        ready: ready.is_ok(),
+        not_ready: ready.err().unwrap_or_default(),
+        config: node.journal.status(),
+        connections: node.workers.live(),
+        workers: node.first.workers,
+        pid: std::process::id(),
+        gossip: node.cluster.as_ref().map(|cluster| shapes::GossipStatus {
+            address: cluster.address().to_string(),
+            authenticated: cluster.figures().authenticated,
+            advice: GOSSIP_ADVICE.to_owned(),
+            alive: cluster.figures().alive as usize,
+        }),
+    }
+}
+
+fn members(node: &Node) -> shapes::Members {
+    let Some(cluster) = &node.cluster else { return shapes::Members::default() };
+    let now = time::now();
+    let members = cluster.members();
+    let shape = |member: &crate::cluster::MemberView| shapes::Member {
+        name: member.name.to_string(),
+        address: member.address.to_string(),
+        state: member.state.label().to_owned(),
+        own: member.own,
+        config_digest: if member.own {
+            node.plan().digest.clone()
+        } else {
+            member.config_digest.clone()
+        },
+        node_id: member.node_id.to_string(),
+        boot_id: member.boot_id.to_string(),
+        version: member.version.clone(),
+        since_s: now.saturating_duration_since(member.since).as_secs_f64(),
+    };
+    shapes::Members { own: node.name.to_string(), members: members.iter().map(shape).collect() }
+}
+
+fn rule_shape(rule: &Rule) -> shapes::Rule {
+    let pool = rule.pool.snapshot();
+    let figures = rule.stats.figures();
+    shapes::Rule {
+        name: rule.plan.name.to_string(),
+        listen: rule.plan.listen.iter().map(ToString::to_string).collect(),
+        balance: policy_word(rule.plan.pool.policy).to_owned(),
+        active: figures.active,
+        connections: figures.connections,
+        outcomes: figures.outcomes.iter().map(|(label, n)| ((*label).to_owned(), *n)).collect(),
+        bytes_up: figures.bytes_up,
+        bytes_down: figures.bytes_down,
+        backends_up: pool.usable,
+        backends_total: pool.total,
+        panic: pool.panic,
+    }
+}
+
+/// As the configuration writes it.
+fn policy_word(policy: Policy) -> &'static str {
+    match policy {
+        Policy::WeightedRoundRobin => "weighted_round_robin",
+        Policy::LeastConnections => "least_connections",
+        Policy::PowerOfTwo => "power_of_two",
+        Policy::ConsistentHash => "consistent_hash",
+        Policy::Random => "random",
+    }
+}
+
+fn backend_shape(node: &Node, rule: &str, backend: BackendStatus) -> shapes::Backend {
+    let mut votes: BTreeMap<String, String> = backend
+        .votes
+        .iter()
+        .map(|vote| (vote.observer.to_string(), vote.verdict.label().to_owned()))
+        .collect();
+    if let Some(own) = backend.own {
+        votes.insert(node.name.to_string(), own.label().to_owned());
+    }
+    let name = backend.name.to_string();
+    shapes::Backend {
+        rule: rule.to_owned(),
+        address: backend.address.map_or_else(|| name.clone(), |address| address.to_string()),
+        name,
+        state: backend.state.label().to_owned(),
+        weight: backend.weight,
+        backup: backend.backup,
+        active: backend.active.into(),
+        connections: backend.connections,
+        connect_failures: backend.connect_failures,
+        last_check: backend.last_check,
+        votes,
+    }
+}
+
+fn limit_shape(rule: &Rule) -> Option<shapes::Limit> {
+    let limiter = rule.limiter.as_ref()?;
+    let (plan, counts) = (limiter.plan(), limiter.counts());
+    let (algorithm, rate, burst) = match plan.algorithm {
+        Algorithm::TokenBucket(quota) => ("token_bucket", quota.rate, quota.burst),
+        Algorithm::FixedWindow { limit, window } => {
+            let limit = f64::from(limit.get());
+            ("fixed_window", limit / window.as_secs_f64(), limit)
+        }
+    };
+    let scope = match plan.scope {
+        LimitScope::Cluster => "cluster",
+        LimitScope::Node => "node",
+    };
+    Some(shapes::Limit {
+        rule: rule.plan.name.to_string(),
+        scope: scope.to_owned(),
+        algorithm: algorithm.to_owned(),
+        rate,
+        burst,
+        admitted: counts.admitted,
+        refused: counts.refused,
+        keys: counts.keys,
+        max_keys: plan.max_keys.into(),
+        untracked: counts.untracked,
+        spent_elsewhere: counts.spent_elsewhere,
+        shadow: plan.shadow,
+    })
+}
+
+fn metrics(node: &Node) -> Metrics {
+    let snapshot = node.snapshot.current();
+    Metrics {
+        rules: snapshot.rules.iter().map(|rule| rule_metrics(rule)).collect(),
+        reloads: node.journal.reloads(),
+        config_loaded_at: node.journal.loaded_at(),
+        accept_pauses: node.workers.accept_pauses(),
+        access_log_dropped: snapshot.access_log.as_ref().map_or(0, |log| log.dropped()),
+        gossip: node.cluster.as_ref().map(|cluster| {
+            let figures = cluster.figures();
+            GossipMetrics {
+                sent: figures.sent,
+                received: figures.received,
+                dropped: figures.dropped,
+                authenticated: figures.authenticated,
+                rows: figures.rows,
+                drifted: figures.drifted,
+                health_score: figures.health_score,
+                throttled: figures.throttled,
+            }
+        }),
+    }
+}
+
+fn rule_metrics(rule: &Rule) -> RuleMetrics {
+    let phases = rule.stats.figures().phases.into_iter().map(|phase| PhaseMetrics {
+        phase: phase.phase,
+        bounds: phase.bounds,
+        counts: phase.counts,
+        sum: phase.sum,
+    });
+    RuleMetrics {
+        rule: rule.plan.name.to_string(),
+        phases: phases.collect(),
+        queued: rule.pool.snapshot().queued.into(),
+        tracked_clients: rule.client_pacers.as_ref().map_or(0, |pacers| pacers.clients() as u64),
+    }
+}

@@ -1,0 +1,117 @@
+//! `tidegate run`: one node, with signals and the watched file, until it is told to stop.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::boot::Node;
+use super::logging::{self, LogLevel};
+use crate::config::{self, Watch};
+
+/// Runs the node of the file at `path`. Exit codes: 0 after a drain, 1 when the file is bad or
+/// something could not be started.
+pub fn run(path: &Path) -> ExitCode {
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(faults) => return refuse(&faults),
+    };
+    let level = logging::init(&loaded.plan.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{}", warning.in_file(&path.display().to_string()));
+    }
+    match control_runtime() {
+        Ok(runtime) => runtime.block_on(serve(path, loaded.plan, &level)),
+        Err(error) => refuse(&format_args!("cannot start the control runtime: {error}")),
+    }
+}
+
+/// The runtime for checks, names, admin and reload: apart from the workers, so that neither can
+/// hold up the other.
+pub(super) fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+}
+
+/// Says on stderr why nothing starts.
+pub(super) fn refuse(why: &dyn std::fmt::Display) -> ExitCode {
+    // When stderr is gone nobody reads it; the exit code says it all the same.
+    let _ = writeln!(std::io::stderr(), "tidegate: {why}");
+    ExitCode::FAILURE
+}
+
+/// What may happen to a running node.
+enum Event {
+    Reload(&'static str),
+    Stop(&'static str),
+}
+
+/// The signals that end a node.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Stop {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn asked(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn serve(path: &Path, plan: config::Plan, level: &LogLevel) -> ExitCode {
+    let signals = Stop::new().and_then(|stop| Ok((stop, signal(SignalKind::hangup())?)));
+    let (mut stop, mut hangup) = match signals {
+        Ok(signals) => signals,
+        Err(error) => return refuse(&format_args!("cannot listen for signals: {error}")),
+    };
+    let mut watch = Watch::new(path);
+    let node = tokio::select! {
+        started = Node::start(plan) => match started {
+            Ok(node) => node,
+            Err(error) => return refuse(&error),
+        },
+        // Nothing is served yet, so nothing has to be drained.
+        _ = stop.asked() => return ExitCode::SUCCESS,
+    };
+    loop {
+        let event = tokio::select! {
+            _ = hangup.recv() => Event::Reload("SIGHUP"),
+            () = watch.changed() => Event::Reload("the file changed"),
+            name = stop.asked() => Event::Stop(name),
+            () = node.asked_to_leave() => Event::Stop("`tidegate leave`"),
+        };
+        match event {
+            Event::Reload(why) => {
+                tracing::info!(why, "reload");
+                if why == "SIGHUP" {
+                    node.reopen_access_log();
+                }
+                node.reload(path).await;
+                level.change(&node.plan().log);
+            }
+            Event::Stop(why) => {
+                tracing::info!(why, "stop");
+                break;
+            }
+        }
+    }
+    tokio::select! {
+        _ = node.drain() => {}
+        name = stop.asked() => tracing::warn!(name, "told twice: stopping at once"),
+    }
+    ExitCode::SUCCESS
+}
