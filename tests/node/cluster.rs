@@ -1,0 +1,86 @@
+//! Three nodes of one cluster in one process.
+
+use tidegate::admin::shapes::{Backends, Limits, Members};
+
+use crate::support::backend::Backend;
+use crate::world::{World, host, served, until};
+
+async fn three(rule: &str) -> Vec<World> {
+    let hosts = [host(), host(), host()];
+    let peers = hosts.map(|host| format!("\"{host}:9090\"")).join(", ");
+    let mut nodes = Vec::new();
+    for (at, host) in hosts.into_iter().enumerate() {
+        let text = format!(
+            "rules:\n  - {{ name: web, listen: \"{host}:8001\", {rule} }}\n\
+             cluster: {{ enabled: true, node_name: n{}, bind_addr: \"{host}:9090\", peers: [{peers}] }}\n",
+            at + 1
+        );
+        nodes.push(World::start(host, &text).await);
+    }
+    for node in &nodes {
+        until("everybody is alive and agrees on the configuration", || async {
+            let seen: Members = node.view("/api/v1/members").await;
+            let digest = &seen.members[0].config_digest;
+            seen.members.len() == 3
+                && seen.members.iter().all(|m| m.state == "alive" && m.config_digest == *digest)
+        })
+        .await;
+    }
+    nodes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_limit_is_shared_by_all_nodes() {
+    let backend = Backend::echo().await;
+    let limit = "rate_limit: { type: fixed_window, limit: 30, window: \"1h\" }";
+    let nodes = three(&format!("backends: [\"{}\"], {limit}", backend.address)).await;
+
+    // Spent at the first node alone, the others hear of it and refuse as well.
+    let mut admitted = 0;
+    for _ in 0..40 {
+        admitted += usize::from(served(nodes[0].at(8001)).await);
+    }
+    assert_eq!(admitted, 30);
+    for node in &nodes[1..] {
+        until("the others heard of what was spent", || async {
+            let limits: Limits = node.view("/api/v1/limits").await;
+            limits.limits[0].spent_elsewhere == 30
+        })
+        .await;
+        assert!(!served(node.at(8001)).await, "the limit holds on this node alone");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_shows_every_nodes_vote() {
+    let backend = Backend::echo().await;
+    let check = "health_check: { interval: 100ms, timeout: 100ms, rise: 1, fall: 1 }";
+    let nodes = three(&format!("backends: [\"{}\"], {check}", backend.address)).await;
+    for node in &nodes {
+        until("three say up", || all_say(node, "up")).await;
+    }
+    drop(backend);
+    for node in &nodes {
+        until("three say down", || all_say(node, "down")).await;
+    }
+}
+
+async fn all_say(node: &World, verdict: &str) -> bool {
+    let backends: Backends = node.view("/api/v1/backends").await;
+    let votes = &backends.backends[0].votes;
+    votes.len() == 3 && votes.values().all(|vote| vote == verdict)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_leaves_is_shown_as_left() {
+    let backend = Backend::echo().await;
+    let nodes = three(&format!("backends: [\"{}\"]", backend.address)).await;
+    nodes[2].node.drain().await;
+    for node in &nodes[..2] {
+        until("n3 has left", || async {
+            let seen: Members = node.view("/api/v1/members").await;
+            seen.members.iter().any(|member| member.name == "n3" && member.state == "left")
+        })
+        .await;
+    }
+}

@@ -1,0 +1,9 @@
+//! Whole nodes in this process, as `tidegate run` starts them but for signals: reload, drain, and a
+//! cluster that shares a limit.
+
+mod cluster;
+mod ending;
+mod reload;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
