@@ -2,6 +2,8 @@
 //! to every peer when one changes, in parts that fit a datagram, and a short beat that names their
 //! version: at once, again after 300 ms and 1 s, then every interval. Who holds another version
 //! asks. Opinions end three intervals after their observer was last heard, or with their observer.
+//! A node that cannot trust its own eyes says so by a version without verdicts, so that peers
+//! forget the old ones at once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -38,21 +40,25 @@ pub struct Told {
     version: u64,
     rows: Vec<(u64, bool, u64)>,
     last: Vec<(BackendKey, OwnVerdict)>,
+    /// Told as a node that has nothing to say.
+    mute: bool,
     beats: Vec<Instant>,
 }
 
 impl Told {
-    /// Looks at the own verdicts; whether they changed and are to be told in full.
-    pub fn look(&mut self, now: Instant, own: &Verdicts) -> bool {
+    /// Looks at the own verdicts; whether what is told of them changed and is to be told in full.
+    /// Nothing is told of them while `mute`.
+    pub fn look(&mut self, now: Instant, own: &Verdicts, mute: bool) -> bool {
         let all = own.all();
-        if all == self.last {
+        if all == self.last && mute == self.mute {
             return false;
         }
-        self.rows = all
-            .iter()
-            .map(|(key, own)| (backend_hash(key), own.verdict == Verdict::Down, own.seq))
-            .collect();
+        let row = |(key, own): &(BackendKey, OwnVerdict)| {
+            (backend_hash(key), own.verdict == Verdict::Down, own.seq)
+        };
+        self.rows = if mute { Vec::new() } else { all.iter().map(row).collect() };
         self.last = all;
+        self.mute = mute;
         self.version += 1;
         self.beats = REMINDERS.iter().map(|after| now + *after).collect();
         true
@@ -202,24 +208,74 @@ impl Observer {
 }
 
 /// Whether this node rather than its backends is ill: more than half of its backends are down to it
-/// while most of its peers find most of those up.
+/// while most of its peers find most of those up, though they had the time to find out. (A backend
+/// that dies is down to one node before it is down to the others.)
 pub fn impaired(
+    now: Instant,
     own: &[(BackendKey, OwnVerdict)],
     opinions: &HashMap<u64, Vec<(Actor, Verdict)>>,
 ) -> bool {
-    let down: Vec<u64> = own
-        .iter()
-        .filter(|(_, own)| own.verdict == Verdict::Down)
-        .map(|(key, _)| backend_hash(key))
-        .collect();
+    let down: Vec<&(BackendKey, OwnVerdict)> =
+        own.iter().filter(|(_, own)| own.verdict == Verdict::Down).collect();
     if down.len() * 2 <= own.len() {
         return false;
     }
-    let contradicted = down.iter().filter(|backend| {
-        let Some(opinions) = opinions.get(backend) else { return false };
+    let contradicted = down.iter().filter(|(key, own)| {
+        let Some(opinions) = opinions.get(&backend_hash(key)) else { return false };
         let up = opinions.iter().filter(|(_, verdict)| *verdict == Verdict::Up).count();
         // One peer against us is not "most peers".
-        up >= 2 && up * 2 > opinions.len()
+        own.settled <= now && up >= 2 && up * 2 > opinions.len()
     });
     contradicted.count() * 2 > down.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{BootId, NodeId, time};
+
+    fn key() -> BackendKey {
+        BackendKey { rule: "web".into(), address: ([10, 0, 0, 1], 80).into() }
+    }
+
+    fn opinions(verdicts: &[Verdict]) -> HashMap<u64, Vec<(Actor, Verdict)>> {
+        let actor = |at| Actor { node: NodeId(at), boot: BootId::new(1) };
+        let all = (0..).map(actor).zip(verdicts.iter().copied()).collect();
+        HashMap::from([(backend_hash(&key()), all)])
+    }
+
+    #[test]
+    fn who_sees_a_backend_die_first_is_not_ill_until_peers_had_the_time_to_see_it() {
+        let now = time::now();
+        let settled = now + Duration::from_secs(5);
+        let own = [(key(), OwnVerdict { verdict: Verdict::Down, seq: 1, settled })];
+        let up = opinions(&[Verdict::Up, Verdict::Up]);
+        assert!(!impaired(now, &own, &up));
+        assert!(impaired(settled, &own, &up));
+        assert!(!impaired(settled, &own, &opinions(&[Verdict::Up, Verdict::Down])));
+        assert!(!impaired(settled, &own, &opinions(&[Verdict::Up])), "one against one");
+    }
+
+    #[test]
+    fn a_node_that_falls_mute_takes_its_verdicts_back() {
+        let (now, own) = (time::now(), Verdicts::default());
+        own.note(&key(), Verdict::Up, now);
+        let (mut told, mut heard) = (Told::default(), Heard::default());
+        let actor = Actor { node: NodeId(1), boot: BootId::new(1) };
+        let mut tell = |told: &Told| {
+            for record in told.parts() {
+                if let Record::HealthPart(part) = record {
+                    heard.part(now, actor, part);
+                }
+            }
+            heard.opinions().len()
+        };
+        assert!(told.look(now, &own, false));
+        assert_eq!(tell(&told), 1);
+        assert!(!told.look(now, &own, false), "nothing is new");
+        assert!(told.look(now, &own, true));
+        assert_eq!(tell(&told), 0);
+        assert!(told.look(now, &own, false));
+        assert_eq!(tell(&told), 1);
+    }
 }

@@ -39,6 +39,16 @@ pub enum CheckKind {
     },
 }
 
+impl CheckPlan {
+    /// How long after one node's verdict every node that checks alike has come to the same: each
+    /// may be a whole fall or rise behind, and a verdict takes a moment to travel.
+    pub fn settling(&self) -> Duration {
+        const TRAVEL: Duration = Duration::from_secs(2);
+        let results = self.fall.max(self.rise).saturating_add(1);
+        self.interval.saturating_mul(results) + self.timeout + TRAVEL
+    }
+}
+
 impl Default for CheckPlan {
     fn default() -> Self {
         CheckPlan {

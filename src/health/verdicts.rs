@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use parking_lot::RwLock;
 
@@ -46,18 +47,22 @@ pub struct OwnVerdict {
     /// Grows by one with every change of this backend's verdict; never falls, even when the
     /// backend is forgotten and comes back.
     pub seq: u64,
+    /// By then, peers that check alike have come to the same verdict: who still disagrees sees
+    /// something else.
+    pub settled: Instant,
 }
 
 impl Verdicts {
-    /// Notes a verdict; only a change of it counts.
-    pub fn note(&self, backend: &BackendKey, verdict: Verdict) {
+    /// Notes a verdict, on which peers that check alike should agree by `settled`; only a change
+    /// of the verdict counts.
+    pub fn note(&self, backend: &BackendKey, verdict: Verdict, settled: Instant) {
         let mut register = self.0.write();
         let first = register.forgotten_seq + 1;
         match register.all.get_mut(backend) {
             Some(own) if own.verdict == verdict => {}
-            Some(own) => *own = OwnVerdict { verdict, seq: own.seq + 1 },
+            Some(own) => *own = OwnVerdict { verdict, seq: own.seq + 1, settled },
             None => {
-                register.all.insert(backend.clone(), OwnVerdict { verdict, seq: first });
+                register.all.insert(backend.clone(), OwnVerdict { verdict, seq: first, settled });
             }
         }
     }
@@ -84,31 +89,40 @@ impl Verdicts {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn key(port: u16) -> BackendKey {
         BackendKey { rule: "web".into(), address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
+    /// A time of the test's own.
+    fn now() -> Instant {
+        crate::base::time::now()
+    }
+
     #[test]
-    fn only_a_change_raises_the_sequence() {
-        let verdicts = Verdicts::default();
-        verdicts.note(&key(1), Verdict::Up);
-        verdicts.note(&key(1), Verdict::Up);
-        assert_eq!(verdicts.all(), [(key(1), OwnVerdict { verdict: Verdict::Up, seq: 1 })]);
-        verdicts.note(&key(1), Verdict::Down);
-        assert_eq!(verdicts.all()[0].1, OwnVerdict { verdict: Verdict::Down, seq: 2 });
+    fn only_a_change_raises_the_sequence_and_moves_the_settling() {
+        let (verdicts, now) = (Verdicts::default(), now());
+        let later = now + Duration::from_secs(1);
+        verdicts.note(&key(1), Verdict::Up, now);
+        verdicts.note(&key(1), Verdict::Up, later);
+        assert_eq!(verdicts.all()[0].1, OwnVerdict { verdict: Verdict::Up, seq: 1, settled: now });
+        verdicts.note(&key(1), Verdict::Down, later);
+        let down = OwnVerdict { verdict: Verdict::Down, seq: 2, settled: later };
+        assert_eq!(verdicts.all()[0].1, down);
     }
 
     #[test]
     fn a_backend_that_comes_back_is_newer_than_what_peers_heard() {
         let verdicts = Verdicts::default();
         for verdict in [Verdict::Up, Verdict::Down, Verdict::Up] {
-            verdicts.note(&key(1), verdict);
+            verdicts.note(&key(1), verdict, now());
         }
         verdicts.forget(&key(1));
         assert_eq!(verdicts.of(&"web".into(), key(1).address), None);
-        verdicts.note(&key(1), Verdict::Down);
-        assert_eq!(verdicts.all()[0].1, OwnVerdict { verdict: Verdict::Down, seq: 4 });
+        verdicts.note(&key(1), Verdict::Down, now());
+        assert_eq!(verdicts.all()[0].1.seq, 4);
     }
 }

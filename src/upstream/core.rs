@@ -57,7 +57,7 @@ impl Core {
         let turned = backend.health.streak.note(good, &self.plan.check);
         backend.health.last_check = said;
         if let Some(verdict) = backend.health.streak.verdict() {
-            backend.seat.note(verdict);
+            backend.seat.note(verdict, now + self.plan.check.settling());
         }
         if let Some(verdict) = turned {
             if verdict == Verdict::Up && (!first || backend.health.late) {

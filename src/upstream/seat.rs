@@ -1,6 +1,7 @@
 //! A backend's entry among this node's verdicts, for as long as some pool uses the backend.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::base::BackendKey;
 use crate::health::{Verdict, Verdicts};
@@ -22,8 +23,8 @@ impl Seat {
         &self.key
     }
 
-    pub(super) fn note(&self, verdict: Verdict) {
-        self.verdicts.note(&self.key, verdict);
+    pub(super) fn note(&self, verdict: Verdict, settled: Instant) {
+        self.verdicts.note(&self.key, verdict, settled);
     }
 }
 

@@ -104,8 +104,8 @@ fn three_nodes_find_each_other_and_share_counters_verdicts_and_digests() {
 
     let backend =
         BackendKey { rule: RuleName::from("web"), address: "10.0.0.9:80".parse().unwrap() };
-    nodes[0].verdicts.note(&backend, Verdict::Down);
-    nodes[2].verdicts.note(&backend, Verdict::Up);
+    nodes[0].verdicts.note(&backend, Verdict::Down, Instant::now());
+    nodes[2].verdicts.note(&backend, Verdict::Up, Instant::now());
     eventually("verdicts are shared", Duration::from_secs(5), || {
         let votes = nodes[1].cluster.peers().votes(&backend);
         let mut votes: Vec<_> =

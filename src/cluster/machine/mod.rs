@@ -312,8 +312,8 @@ impl Machine {
         may
     }
 
-    fn look_at_own_health(&mut self) {
-        let impaired = impaired(self.told.own(), &self.heard.opinions());
+    fn look_at_own_health(&mut self, now: Instant) {
+        let impaired = impaired(now, self.told.own(), &self.heard.opinions());
         if impaired != self.impaired {
             self.impaired = impaired;
             if impaired {

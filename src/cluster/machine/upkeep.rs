@@ -173,10 +173,11 @@ impl Machine {
         if self.heard.expire(now, there) {
             self.outputs.push_back(Output::Votes);
         }
-        let changed = self.told.look(now, &self.rooms.verdicts);
-        self.look_at_own_health();
-        // Who may be deaf or ill keeps its opinion to itself; peers then forget the old one.
-        if self.impaired || self.driver.score.muted() || self.left || !self.told.any() {
+        // Who may be deaf or ill keeps its opinion to itself.
+        let mute = self.impaired || self.driver.score.muted();
+        let changed = self.told.look(now, &self.rooms.verdicts, mute);
+        self.look_at_own_health(now);
+        if self.left || !self.told.any() {
             return;
         }
         let peers = self.peers();
@@ -192,9 +193,6 @@ impl Machine {
 
     /// All own verdicts to `peers`.
     pub(super) fn tell_verdicts(&mut self, now: Instant, peers: &[Identity]) {
-        if self.impaired || self.driver.score.muted() {
-            return;
-        }
         for part in self.told.parts() {
             let payload = part.bytes();
             for peer in peers {

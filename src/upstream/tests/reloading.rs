@@ -1,7 +1,6 @@
 use std::num::NonZeroU64;
 
 use super::*;
-use crate::health::OwnVerdict;
 
 fn key(address: SocketAddr) -> BackendKey {
     BackendKey { rule: "web".into(), address }
@@ -34,10 +33,11 @@ async fn what_is_known_of_a_backend_goes_over_to_the_next_pool() {
     drop(old);
     drop(kept);
     assert_eq!(of(&new, live.address).active, 0);
-    let seen = |verdict| OwnVerdict { verdict, seq: 1 };
-    let mut all = vec![(key(dead.1), seen(Verdict::Down)), (key(live.address), seen(Verdict::Up))];
+    let mut all = vec![(key(dead.1), Verdict::Down, 1), (key(live.address), Verdict::Up, 1)];
     all.sort_by(|a, b| a.0.cmp(&b.0));
-    assert_eq!(verdicts.all(), all, "the old pool's end forgets nothing that is still used");
+    let kept: Vec<_> =
+        verdicts.all().into_iter().map(|(key, own)| (key, own.verdict, own.seq)).collect();
+    assert_eq!(kept, all, "the old pool's end forgets nothing that is still used");
     drop(new);
     until("a pool's end takes its verdicts along", || verdicts.all().is_empty()).await;
 }
