@@ -44,6 +44,15 @@ impl Ejection {
         }
         due
     }
+
+    /// Takes it back before its time, because what it was sent out for is over; whether it was out.
+    pub fn pardon(&mut self, now: Instant) -> bool {
+        let out = self.until.take().is_some();
+        if let (true, Some((_, end))) = (out, &mut self.last) {
+            *end = now;
+        }
+        out
+    }
 }
 
 /// Whether one more of `total` backends may be ejected when `ejected` are. The share is rounded
@@ -87,6 +96,20 @@ mod tests {
         let end = now + Duration::from_secs(39);
         let third = ejection.eject(&plan, end + Duration::from_secs(20));
         assert_eq!(third.as_secs(), 10);
+    }
+
+    #[test]
+    fn a_pardon_ends_an_ejection_and_is_not_forgotten() {
+        let (plan, now) = (OutlierPlan::default(), Instant::now());
+        let mut ejection = Ejection::default();
+        assert!(!ejection.pardon(now), "it was not out");
+        ejection.eject(&plan, now);
+        let then = now + Duration::from_secs(2);
+        assert!(ejection.pardon(then));
+        assert_eq!(ejection.until(), None);
+        assert!(!ejection.take_back(now + plan.eject_for));
+        // It stayed in for less than its last ejection was meant to last.
+        assert_eq!(ejection.eject(&plan, then + plan.eject_for / 2), plan.eject_for * 2);
     }
 
     #[test]

@@ -63,6 +63,11 @@ impl Core {
             if verdict == Verdict::Up && (!first || backend.health.late) {
                 backend.health.slow_start.begin(now);
             }
+            // The checks have seen it go and come back: what it was ejected for is over, and a
+            // backend that was restarted need not sit out the rest of its time.
+            if verdict == Verdict::Up && !first {
+                backend.health.ejection.pardon(now);
+            }
             self.tell(backend, verdict);
         }
         self.refresh(&mut board, now, false);

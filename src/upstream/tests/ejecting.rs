@@ -65,3 +65,24 @@ async fn a_success_between_failures_keeps_a_backend_in() {
     pool.connect_failed(dialed.lease.account(), &fault());
     assert_eq!(state(&pool, live.address), BackendState::Ejected);
 }
+
+/// Killed under load a backend is ejected by its first refused connects, before its checks notice.
+/// Restarted it was well again for its checks and stayed out for the rest of ten seconds.
+#[tokio::test]
+async fn a_backend_that_its_checks_saw_go_and_come_back_is_taken_back_at_once() {
+    let (a, b) = (Server::start().await, Server::start().await);
+    let address = a.address;
+    let outlier = OutlierPlan { failures: 2, eject_for: LONG, ..OutlierPlan::default() };
+    let pool = start(PoolPlan { outlier, ..checked(&[address, b.address]) });
+    pool.first_checks().await;
+    a.stop().await;
+    spread(&pool, 4).await;
+    assert_eq!(state(&pool, address), BackendState::Ejected);
+    let known = || of(&pool, address).own == Some(Verdict::Down);
+    until("its checks have noticed", known).await;
+    assert_eq!(state(&pool, address), BackendState::Ejected);
+
+    let again = Server::at(address).await;
+    until("it is up again", || state(&pool, address) == BackendState::Up).await;
+    assert_eq!(spread(&pool, 4).await, HashMap::from([(again.address, 2), (b.address, 2)]));
+}
