@@ -139,6 +139,20 @@ mod tests {
     }
 
     #[test]
+    fn what_an_idle_pacer_gives_at_once_is_small_against_five_seconds() {
+        let start = time::now();
+        for rate in [64 * KIB, 10 * MIB, 100 * MIB] {
+            let pacer = pacer(rate, start);
+            let later = start + Duration::from_secs(60);
+            let mut at_once = pacer.quantum() as u64;
+            while pacer.charge(pacer.quantum(), later).is_zero() {
+                at_once += pacer.quantum() as u64;
+            }
+            assert!(at_once * 50 <= 5 * rate, "{rate} B/s: {at_once} B at once");
+        }
+    }
+
+    #[test]
     fn the_quantum_follows_the_rate() {
         let quantum = |rate| pacer(rate, time::now()).quantum();
         assert_eq!(quantum(64 * KIB), 1024);
