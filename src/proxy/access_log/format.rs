@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::Record;
+use crate::base::time;
 use crate::proxy::plan::AccessLogFormat;
 use crate::proxy::{Reason, Side};
 
@@ -14,7 +15,7 @@ pub(super) fn line(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) 
     let (wait, connect, total) = (Ms(*wait), Ms(*connect), Ms(*total));
     let (reason, side) = (record.outcome.reason.label(), record.outcome.side.label());
     let backend = OrDash(record.backend);
-    let time = Rfc3339(record.ended_ms);
+    let time = time::rfc3339(record.ended_ms);
     // Writing to a Vec cannot fail.
     let _ = match format {
         AccessLogFormat::Json => {
@@ -83,18 +84,6 @@ impl Display for Ms {
     }
 }
 
-/// Milliseconds since 1970 as `2026-11-21T04:00:00.000Z`.
-struct Rfc3339(u64);
-
-impl Display for Rfc3339 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = date(self.0 / 86_400_000);
-        let (hour, minute, second) = clock(self.0);
-        let ms = self.0 % 1000;
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
-    }
-}
-
 /// Milliseconds since 1970 as `21/Nov/2026:04:00:00 +0000`.
 struct Clf(u64);
 
@@ -102,29 +91,10 @@ impl Display for Clf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MONTHS: [&str; 12] =
             ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-        let (year, month, day) = date(self.0 / 86_400_000);
-        let (hour, minute, second) = clock(self.0);
-        let month = MONTHS[month as usize - 1];
-        write!(f, "{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000")
+        // 2026-11-21T04:00:00.000Z
+        let time = time::rfc3339(self.0);
+        let month: usize = time[5..7].parse().map_err(|_| fmt::Error)?;
+        let (year, day, clock) = (&time[..4], &time[8..10], &time[11..19]);
+        write!(f, "{day}/{}/{year}:{clock} +0000", MONTHS[month - 1])
     }
-}
-
-fn clock(ms: u64) -> (u64, u64, u64) {
-    let second = ms / 1000 % 86_400;
-    (second / 3600, second / 60 % 60, second % 60)
-}
-
-/// Days since 1970 as year, month and day: Howard Hinnant's `civil_from_days`, for days after 1970.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year, month, day)
 }
