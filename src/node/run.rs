@@ -97,6 +97,7 @@ async fn serve(path: &Path, plan: config::Plan, level: &LogLevel) -> ExitCode {
         match event {
             Event::Reload(why) => {
                 tracing::info!(why, "reload");
+                watch.caught_up();
                 if why == "SIGHUP" {
                     node.reopen_access_log();
                 }
