@@ -28,8 +28,12 @@ pub struct Observed {
     pub sender: Option<Actor>,
     /// Our own actor and address: claims of others on it are noted.
     pub own: (Actor, SocketAddr),
+    /// Our generation as last sent.
+    pub generation: u64,
     /// The highest generation seen at our address, and whose.
     pub claim: Option<(u64, Actor)>,
+    /// Senders that know us by a generation that we have left behind.
+    pub outdated: Vec<Identity>,
     /// Acks read, direct or forwarded, since this was last taken.
     pub acks: u32,
     /// Our incarnation as last sent: it grows when we refute a suspicion.
@@ -55,7 +59,8 @@ pub enum CodecError {
 }
 
 impl SwimCodec {
-    fn check(&self, identity: &Identity) -> Result<(), CodecError> {
+    /// Whether an identity can be, and what it tells of our address.
+    pub fn check(&self, identity: &Identity) -> Result<(), CodecError> {
         if !identity.plausible() {
             return Err(Undecodable.into());
         }
@@ -81,7 +86,11 @@ impl foca::Codec<Identity> for SwimCodec {
         header: &Header<Identity>,
         buf: impl BufMut,
     ) -> Result<(), CodecError> {
-        self.0.lock().incarnation = header.src_incarnation;
+        {
+            let mut observed = self.0.lock();
+            observed.incarnation = header.src_incarnation;
+            observed.generation = header.src.generation;
+        }
         put(header, buf)
     }
 
@@ -90,6 +99,15 @@ impl foca::Codec<Identity> for SwimCodec {
         self.check(&header.src)?;
         if self.0.lock().sender.is_some_and(|sender| sender != header.src.actor) {
             return Err(Undecodable.into());
+        }
+        {
+            let mut observed = self.0.lock();
+            let (own, address) = observed.own;
+            let generation = observed.generation;
+            let to = &header.dst;
+            if (to.actor, to.address) == (own, address) && to.generation < generation {
+                observed.outdated.push(header.src);
+            }
         }
         match &header.message {
             Message::Ack(_) | Message::ForwardedAck { .. } => self.0.lock().acks += 1,

@@ -1,6 +1,7 @@
 //! foca and what it leaves to its driver: timers in order, suspicions that were refuted, the number
 //! of transmissions, leaving, and the doubt of a node that may be deaf.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use foca::{Config, Foca, Header, Member, Message, Notification, PeriodicParams, 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 
+use super::MOST_MEMBERS;
 use super::codec::{Observed, SwimCodec};
 use super::identity::{FURTHEST_AHEAD, Identity};
 use super::score::Score;
@@ -20,6 +22,10 @@ use crate::base::Actor;
 
 /// How long a suspect has to refute, at any number of nodes.
 const SUSPECT: Duration = Duration::from_millis(1500);
+/// How long it has at most when we are in doubt of our own senses.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// Between two looks at a suspect then.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How long foca remembers who is down.
 const REMEMBER_DOWN: Duration = Duration::from_secs(600);
 /// A timer that is this late shows that the process stood still.
@@ -45,6 +51,7 @@ struct Turn {
     timers: Timers<Timer<Identity>>,
     send: Vec<(Identity, Vec<u8>)>,
     failed_probes: Vec<Identity>,
+    doubted: Vec<Member<Identity>>,
     rejoined: bool,
     changed: bool,
 }
@@ -100,6 +107,11 @@ pub fn transmissions(nodes: usize) -> NonZeroU8 {
     NonZeroU8::MIN.saturating_add((wanted as u8).max(10) - 1)
 }
 
+/// The highest generation that may be honest.
+fn ceiling(unix_ms: u64) -> u64 {
+    unix_ms.saturating_add(FURTHEST_AHEAD.as_millis() as u64)
+}
+
 impl Driver {
     /// foca of the node `identity`, as yet alone.
     pub fn new(identity: Identity, rng: StdRng) -> Self {
@@ -108,6 +120,8 @@ impl Driver {
             above_ceiling: false,
             sender: None,
             own: (identity.actor, identity.address),
+            outdated: Vec::new(),
+            generation: identity.generation,
             claim: None,
             acks: 0,
             incarnation: 0,
@@ -133,7 +147,7 @@ impl Driver {
     }
 
     /// Everybody foca knows, down members included, this node not.
-    pub fn membership(&self) -> impl Iterator<Item = &Member<Identity>> {
+    pub fn membership(&self) -> impl ExactSizeIterator<Item = &Member<Identity>> {
         self.foca.iter_membership_state()
     }
 
@@ -162,12 +176,20 @@ impl Driver {
     ) -> Result<(), Reason> {
         {
             let mut observed = self.observed.lock();
-            observed.ceiling = unix_ms.saturating_add(FURTHEST_AHEAD.as_millis() as u64);
+            observed.ceiling = ceiling(unix_ms);
             observed.above_ceiling = false;
             observed.sender = Some(sender);
         }
         self.turn.now = Some(now);
         let heard = self.foca.handle_data(payload, &mut self.turn);
+        // Who still speaks to a former generation of ours would soon declare it dead: show them
+        // the present one.
+        let outdated = std::mem::take(&mut self.observed.lock().outdated);
+        for sender in outdated {
+            if let Err(error) = self.foca.announce(sender, &mut self.turn) {
+                tracing::debug!(%error, "cannot announce");
+            }
+        }
         self.after(now);
         heard.map_err(|error| match error {
             foca::Error::DataFromOurselves => Reason::Own,
@@ -203,6 +225,11 @@ impl Driver {
 
     /// Lets a node in that proved its address: as if it had announced itself to foca.
     pub fn let_in(&mut self, now: Instant, unix_ms: u64, joiner: Identity) -> Result<(), Reason> {
+        // The message is never sent: what the codec notes while writing it is not ours.
+        let before = {
+            let observed = self.observed.lock();
+            (observed.incarnation, observed.generation)
+        };
         let header = Header {
             src: joiner,
             src_incarnation: 0,
@@ -211,11 +238,42 @@ impl Driver {
         };
         let mut announce = Vec::new();
         let mut codec = SwimCodec(Arc::clone(&self.observed));
-        let sent = self.observed.lock().incarnation;
         let encoded = foca::Codec::encode_header(&mut codec, &header, &mut announce);
-        self.observed.lock().incarnation = sent;
+        {
+            let mut observed = self.observed.lock();
+            (observed.incarnation, observed.generation) = before;
+        }
         encoded.map_err(|_| Reason::Undecodable)?;
         self.hear(now, unix_ms, joiner.actor, &announce)
+    }
+
+    /// Takes over members as a peer sees them. Nothing of it is spread further: everybody compares
+    /// views.
+    pub fn take_over(&mut self, now: Instant, unix_ms: u64, members: Vec<Member<Identity>>) {
+        self.observed.lock().ceiling = ceiling(unix_ms);
+        let codec = SwimCodec(Arc::clone(&self.observed));
+        let room = MOST_MEMBERS.saturating_sub(self.membership().len());
+        let known: HashSet<SocketAddr> = self.membership().map(|m| m.id().address).collect();
+        let mut news = 0;
+        let mut wanted = members;
+        wanted.retain(|member| {
+            let stranger = !known.contains(&member.id().address);
+            news += usize::from(stranger);
+            let fits = !stranger || news <= room;
+            fits && member.state() != State::Down && codec.check(member.id()).is_ok()
+        });
+        self.turn.now = Some(now);
+        if let Err(error) = self.foca.apply_many(wanted.into_iter(), false, &mut self.turn) {
+            tracing::debug!(%error, "cannot take over a view");
+        }
+        self.turn.changed = true;
+        self.after(now);
+    }
+
+    /// Active members as this node sees them, itself included.
+    pub fn view(&self) -> Vec<Member<Identity>> {
+        let own = Member::new(self.identity(), self.observed.lock().incarnation, State::Alive);
+        self.foca.iter_members().cloned().chain([own]).collect()
     }
 
     /// When the next timer is due.
@@ -241,9 +299,11 @@ impl Driver {
                 if !self.foca.iter_membership_state().any(|member| *member == suspected) {
                     continue;
                 }
-                let patience = due.since + SUSPECT.mul_f64(self.score.stretch());
-                if patience > now {
-                    self.turn.timers.push(due.since, patience, due.timer);
+                // A node in doubt of its own senses waits longer, and tells the suspect, which may
+                // never have heard that it has to refute.
+                if self.score.points() > 0 && now < due.since + PATIENCE {
+                    self.turn.doubted.push(suspected);
+                    self.turn.timers.push(due.since, now + ASK_AGAIN, due.timer);
                     continue;
                 }
             }
@@ -290,6 +350,11 @@ impl Driver {
     /// What foca wants to send, and to whom.
     pub fn take_sends(&mut self) -> Vec<(Identity, Vec<u8>)> {
         std::mem::take(&mut self.turn.send)
+    }
+
+    /// Suspects that are to be told so.
+    pub fn take_doubted(&mut self) -> Vec<Member<Identity>> {
+        std::mem::take(&mut self.turn.doubted)
     }
 
     /// Whether members came or went since this was last asked.

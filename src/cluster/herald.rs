@@ -16,6 +16,8 @@ use rand::seq::IteratorRandom;
 const ALONE: Duration = Duration::from_secs(1);
 const RAREST: Duration = Duration::from_secs(60);
 const LOST: Duration = Duration::from_secs(2);
+/// From a peer's loss to asking it.
+const FIRST_LOST: Duration = Duration::from_millis(500);
 const LONG_LOST: Duration = Duration::from_secs(10);
 /// From here on a lost peer counts as long lost.
 const LONG: Duration = Duration::from_secs(3600);
@@ -70,14 +72,14 @@ impl Herald {
         self.seeds_due = if alone { now } else { now + ALONE };
     }
 
-    /// A peer failed: it may be behind a cut.
+    /// A peer does not answer: it may be behind a cut, or be restarting.
     pub fn lost(&mut self, now: Instant, address: SocketAddr) {
         self.lost.insert(address, now);
         if self.lost.len() > MOST_LOST {
             let longest = self.lost.iter().min_by_key(|(_, since)| **since).map(|(a, _)| *a);
             longest.map(|address| self.lost.remove(&address));
         }
-        self.lost_due = self.lost_due.min(now + LOST);
+        self.lost_due = self.lost_due.min(now + FIRST_LOST);
     }
 
     /// A peer is there, or has left for good.
@@ -179,7 +181,7 @@ mod tests {
         herald.alone(start, false);
         herald.lost(start, address);
         let made = calls(&mut herald, start, start + Duration::from_secs(7));
-        assert_eq!(seconds(&made, |call| call.lost == [address]), [2, 4, 6]);
+        assert_eq!(seconds(&made, |call| call.lost == [address]), [0, 2, 4, 6]);
         let later = start + Duration::from_secs(4000);
         let made = calls(&mut herald, later, later + Duration::from_secs(25));
         assert_eq!(seconds(&made, |call| call.lost == [address]), [0, 10, 20]);

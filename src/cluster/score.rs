@@ -57,11 +57,6 @@ impl Score {
         self.points
     }
 
-    /// How much longer than usual a suspect gets: one to four times.
-    pub fn stretch(&self) -> f64 {
-        1.0 + 3.0 * f64::from(self.points) / f64::from(WORST)
-    }
-
     /// Whether own verdicts should be kept back.
     pub fn muted(&self) -> bool {
         self.points >= MUTED
@@ -88,7 +83,7 @@ mod tests {
         for second in 0..20 {
             score.probe_failed(start + Duration::from_secs(second), peer(1));
         }
-        assert_eq!((score.points(), score.stretch()), (0, 1.0));
+        assert_eq!(score.points(), 0);
     }
 
     #[test]
@@ -97,7 +92,7 @@ mod tests {
         for n in 0..20 {
             score.probe_failed(start, peer(n));
         }
-        assert_eq!((score.points(), score.stretch()), (WORST, 4.0));
+        assert_eq!(score.points(), WORST);
         assert!(score.muted());
         score.probes_answered(5);
         assert!(!score.muted());

@@ -1,4 +1,8 @@
 //! Clusters: many gossip machines on a simulated fabric in virtual time, and real ones on loopback.
 
+mod counters;
+mod fabric;
+mod health;
 mod loopback;
+mod membership;
 mod support;

@@ -43,7 +43,7 @@ impl Machine {
 
     fn hear_swim(&mut self, now: Instant, opened: Opened<'_>) -> Result<(), Reason> {
         let unix_ms = self.unix_ms(now);
-        if self.driver.membership().count() >= MOST_MEMBERS
+        if self.driver.membership().len() >= MOST_MEMBERS
             && self.driver.names_strangers(opened.payload)
         {
             return Err(Reason::MembersFull);
@@ -116,6 +116,8 @@ impl Machine {
                     self.outputs.push_back(Output::Votes);
                 }
             }
+            Record::ViewBeat(beat) => self.hear_view_beat(now, peer, beat),
+            Record::ViewPart(part) => self.hear_view(now, part),
             Record::AskHealth => self.tell_verdicts(now, &[peer]),
             // Right in itself, but not where it came.
             _ => return Err(Reason::Undecodable),

@@ -21,6 +21,7 @@ use crate::cluster::MOST_MEMBERS;
 use crate::cluster::budget::Priority;
 use crate::cluster::identity::{FURTHEST_AHEAD, Identity, generation};
 use crate::cluster::private::is_public;
+use crate::cluster::roster::MemberState;
 use crate::cluster::wire::encoding::encode;
 use crate::cluster::wire::records::{Challenge, Join, Record, Refused};
 use crate::cluster::wire::{Kind, Reason};
@@ -38,8 +39,10 @@ impl Machine {
         }
         let own = self.driver.identity().address;
         for &address in addresses {
-            let known =
-                self.roster.rows().any(|row| row.state.active() && row.identity.address == address);
+            let known = self
+                .roster
+                .rows()
+                .any(|row| row.state == MemberState::Alive && row.identity.address == address);
             if address == own || known || address.port() == 0 {
                 continue;
             }
@@ -85,7 +88,7 @@ impl Machine {
             self.hear_rival(now, joiner.actor, &join.meta.name, from);
             return Err(Reason::Duplicate);
         }
-        let full = self.driver.membership().count() >= MOST_MEMBERS;
+        let full = self.driver.membership().len() >= MOST_MEMBERS;
         if full && !self.driver.knows(joiner.address) {
             return Err(Reason::MembersFull);
         }

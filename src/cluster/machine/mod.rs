@@ -5,6 +5,7 @@ mod hear;
 mod io;
 mod join;
 mod upkeep;
+mod view;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -46,6 +47,7 @@ pub struct Machine {
     intake: Intake,
     traffic: Traffic,
     outputs: VecDeque<Output>,
+    compare: view::Compare,
     meta_seq: u64,
     next_upkeep: Instant,
     look_again: bool,
@@ -87,6 +89,7 @@ impl Machine {
             intake: Intake::new(now),
             traffic: Traffic::default(),
             outputs: VecDeque::from([Output::Members]),
+            compare: view::Compare::new(now),
             meta_seq: 1,
             next_upkeep: now,
             look_again: true,

@@ -37,10 +37,12 @@ impl Machine {
         if now >= self.next_upkeep {
             self.next_upkeep = now + LOOK;
             self.look_around(now);
+            self.compare_views(now);
             self.ask_names(now);
             self.exchange_verdicts(now);
             self.complain(now);
         }
+        self.tell_suspects(now);
         for (to, payload) in self.driver.take_sends() {
             self.send(now, Kind::Swim, to, &payload, Priority::Membership);
         }
@@ -58,6 +60,7 @@ impl Machine {
         }
         if !events.is_empty() {
             self.outputs.push_back(Output::Members);
+            self.compare.be_eager(now);
         }
         let alone = self.driver.active() == 0;
         self.herald.alone(now, alone);
@@ -89,8 +92,8 @@ impl Machine {
                 self.herald.found(identity.address);
                 self.told.hurry(now);
             }
-            MemberState::Suspect => {}
-            MemberState::Failed => self.herald.lost(now, identity.address),
+            // Perhaps it is there again under a new boot, and nobody else asks it.
+            MemberState::Suspect | MemberState::Failed => self.herald.lost(now, identity.address),
             MemberState::Left => {
                 self.herald.found(identity.address);
                 self.exchange.forget(identity.actor);

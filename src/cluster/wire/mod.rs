@@ -51,11 +51,14 @@ pub enum Kind {
     Counters = 4,
     /// Verdicts on backends.
     Health = 5,
+    /// Comparing views of who is there.
+    View = 6,
 }
 
 impl Kind {
     /// All kinds, in wire order.
-    pub const ALL: [Kind; 5] = [Kind::Swim, Kind::Join, Kind::Meta, Kind::Counters, Kind::Health];
+    pub const ALL: [Kind; 6] =
+        [Kind::Swim, Kind::Join, Kind::Meta, Kind::Counters, Kind::Health, Kind::View];
 
     /// As metrics call it.
     pub fn label(self) -> &'static str {
@@ -65,6 +68,7 @@ impl Kind {
             Kind::Meta => "meta",
             Kind::Counters => "counters",
             Kind::Health => "health",
+            Kind::View => "view",
         }
     }
 
@@ -157,3 +161,6 @@ impl Envelope {
 fn be(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
+
+#[cfg(test)]
+mod tests;

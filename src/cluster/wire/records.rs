@@ -40,6 +40,10 @@ pub enum Record {
     AskHealth,
     /// I am about to leave.
     Leaving(Leaving),
+    /// What my view of the members amounts to.
+    ViewBeat(ViewBeat),
+    /// Some of the members as I see them.
+    ViewPart(ViewPart),
 }
 
 /// A node asks to be let in. Without a good nonce it gets a challenge, sent to the address that it
@@ -144,6 +148,24 @@ pub struct Leaving {
     pub actor: Actor,
 }
 
+/// A view of who is there, as small as can be: equal views have equal beats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewBeat {
+    /// Active members, the sender included.
+    pub count: u32,
+    /// Of all their actors and generations, in any order.
+    pub hash: u64,
+    /// It answers a beat: whoever sees another view tells it, but asks no further.
+    pub answer: bool,
+}
+
+/// Active members, as many as fit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewPart {
+    /// As foca knows them.
+    pub members: Vec<foca::Member<Identity>>,
+}
+
 impl Record {
     fn tag(&self) -> u8 {
         match self {
@@ -157,6 +179,8 @@ impl Record {
             Record::HealthPart(_) => 8,
             Record::AskHealth => 9,
             Record::Leaving(_) => 10,
+            Record::ViewBeat(_) => 11,
+            Record::ViewPart(_) => 12,
         }
     }
 
@@ -174,6 +198,8 @@ impl Record {
             Record::HealthBeat(body) => encode(body, out),
             Record::HealthPart(body) => encode(body, out),
             Record::Leaving(body) => encode(body, out),
+            Record::ViewBeat(body) => encode(body, out),
+            Record::ViewPart(body) => encode(body, out),
             Record::AskMeta | Record::AskHealth => {}
         }
         let length = (out.len() - length_at - 2) as u16;
@@ -200,6 +226,8 @@ impl Record {
             8 => Record::HealthPart(decode(body)?),
             9 => Record::AskHealth,
             10 => Record::Leaving(decode(body)?),
+            11 => Record::ViewBeat(decode(body)?),
+            12 => Record::ViewPart(decode(body)?),
             _ => return Ok(None),
         }))
     }
@@ -236,3 +264,6 @@ pub fn records(mut payload: &[u8]) -> Result<Vec<Record>, Undecodable> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests;

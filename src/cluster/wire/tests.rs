@@ -1,0 +1,84 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+fn actor(node: u64) -> Actor {
+    Actor { node: NodeId(node), boot: BootId::new(0x0a0b_0c0d_0e0f) }
+}
+
+fn pair() -> (Envelope, Envelope) {
+    (Envelope::new("default", actor(1)), Envelope::new("default", actor(2)))
+}
+
+/// Change this only together with the wire version.
+#[test]
+fn a_datagram_keeps_its_bytes() {
+    let mut envelope = Envelope::new("default", actor(0x0102_0304_0506_0708));
+    let bytes = envelope.seal(Kind::Meta, Some(NodeId(2)), b"payload");
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hex,
+        "0100030001020304050607080a0b0c0d0e0f0000000000017061796c6f6164c4667947be8a476668d0f45607c099c1"
+    );
+    assert_eq!(bytes.len(), OVERHEAD + 7);
+}
+
+#[test]
+fn what_was_sealed_for_us_opens() {
+    let (mut sender, receiver) = pair();
+    for to in [Some(NodeId(2)), None] {
+        let bytes = sender.seal(Kind::Swim, to, b"hello");
+        let opened = receiver.open(&bytes).unwrap();
+        assert_eq!((opened.kind, opened.sender), (Kind::Swim, actor(1)));
+        assert_eq!(opened.payload, b"hello");
+    }
+    assert_eq!(receiver.open(&sender.seal(Kind::Swim, None, b"")).unwrap().counter, 3);
+}
+
+#[test]
+fn every_fault_has_its_reason() {
+    let (mut sender, receiver) = pair();
+    let good = sender.seal(Kind::Swim, Some(NodeId(2)), b"hello");
+    let with = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        receiver.open(&bytes).unwrap_err()
+    };
+    assert_eq!(receiver.open(&good[..39]), Err(Reason::TooShort));
+    assert_eq!(receiver.open(&[1; MAX_DATAGRAM + 1]), Err(Reason::TooLong));
+    assert_eq!(with(0, 2), Reason::BadVersion);
+    assert_eq!(with(1, 1), Reason::UnknownKey);
+    assert_eq!(with(24, b'j'), Reason::BadChecksum);
+    assert_eq!(with(5, 9), Reason::BadChecksum);
+    let elsewhere = Envelope::new("other", actor(1)).seal(Kind::Swim, None, b"hello");
+    assert_eq!(receiver.open(&elsewhere), Err(Reason::BadLabel));
+    let for_another = sender.seal(Kind::Swim, Some(NodeId(3)), b"hello");
+    assert_eq!(receiver.open(&for_another), Err(Reason::BadChecksum));
+    assert_eq!(sender.open(&sender.seal_own()), Err(Reason::Own));
+}
+
+impl Envelope {
+    fn seal_own(&self) -> Vec<u8> {
+        Envelope { label: self.label, own: self.own, counter: 0 }.seal(Kind::Swim, None, b"")
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in vec(any::<u8>(), 0..1400)) {
+        let _ = pair().1.open(&bytes);
+        let _ = records::records(&bytes);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_always_noticed(
+        payload in vec(any::<u8>(), 0..200), at in any::<prop::sample::Index>(), bit in 0..8u8
+    ) {
+        let (mut sender, receiver) = pair();
+        let mut bytes = sender.seal(Kind::Meta, Some(NodeId(2)), &payload);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        prop_assert!(receiver.open(&bytes).is_err());
+    }
+}

@@ -1,0 +1,497 @@
+//! A network in virtual time. Real gossip machines, everything around them simulated: events in a
+//! heap ordered by (time, order, sequence), chance only from one seed. `SIM_SEED=… cargo test`
+//! replays a run.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+use tidegate::base::{Actor, BootId, NodeId, time};
+use tidegate::cluster::MemberState;
+use tidegate::cluster::machine::{Input, Machine, Output, Rooms, Setup};
+use tidegate::health::Verdicts;
+
+use crate::support::Book;
+
+/// The wall clock that all nodes start from, milliseconds since 1970.
+pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
+/// A cut or a stall explains failures seen up to this long after it ended.
+const EXPLAINS: Duration = Duration::from_secs(10);
+
+/// What the links do to every datagram.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links {
+    /// Share lost.
+    pub(crate) loss: f64,
+    /// Share that arrives twice.
+    pub(crate) twice: f64,
+    /// One way, at least.
+    pub(crate) latency: Duration,
+    /// Added at random, which also reorders.
+    pub(crate) jitter: Duration,
+}
+
+/// A LAN that loses nothing.
+pub(crate) const LAN: Links = Links {
+    loss: 0.0,
+    twice: 0.0,
+    latency: Duration::from_micros(300),
+    jitter: Duration::from_micros(400),
+};
+
+/// A LAN in a bad state: loses, doubles and reorders.
+pub(crate) const BAD: Links = Links {
+    loss: 0.05,
+    twice: 0.01,
+    latency: Duration::from_micros(300),
+    jitter: Duration::from_millis(4),
+};
+
+/// One host.
+pub(crate) struct Host {
+    pub(crate) name: String,
+    /// Where its packets come from.
+    pub(crate) source: SocketAddr,
+    /// Where it says to be found.
+    pub(crate) advertised: SocketAddr,
+    pub(crate) seeds: Vec<SocketAddr>,
+    /// `None` while its process is dead.
+    pub(crate) machine: Option<Machine>,
+    pub(crate) book: Arc<Book>,
+    pub(crate) verdicts: Arc<Verdicts>,
+    /// Added to the wall clock when a process starts.
+    pub(crate) clock_off_ms: i64,
+    boots: u64,
+    boot: u64,
+    highest_generation: u64,
+    stalled: bool,
+    waiting: VecDeque<(SocketAddr, Vec<u8>)>,
+    wake: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum What {
+    Deliver { from: usize, source: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    Seeds(usize, u64),
+    Thaw(usize),
+    Wake(usize),
+}
+
+#[derive(Debug)]
+struct Event {
+    at: Instant,
+    order: u8,
+    seq: u64,
+    what: What,
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Event {}
+
+impl PartialOrd for Event {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Event {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order, self.seq).cmp(&(other.at, other.order, other.seq))
+    }
+}
+
+pub(crate) struct Fabric {
+    pub(crate) now: Instant,
+    pub(crate) began: Instant,
+    pub(crate) rng: StdRng,
+    pub(crate) links: Links,
+    pub(crate) hosts: Vec<Host>,
+    /// Bytes per second a process may send, for those started from now on.
+    pub(crate) cap: u64,
+    /// Healthy nodes that somebody declared failed: (when, who, whom).
+    pub(crate) false_downs: Vec<(Duration, String, String)>,
+    /// Largest backlog of any machine.
+    pub(crate) backlog: usize,
+    at: HashMap<SocketAddr, usize>,
+    events: BinaryHeap<Reverse<Event>>,
+    seq: u64,
+    cuts: HashSet<(usize, usize)>,
+    excused_until: HashMap<(usize, usize), Instant>,
+    reported: HashSet<(usize, u64)>,
+}
+
+impl Fabric {
+    /// Without hosts. The seed is `SIM_SEED` or `default_seed`, and is printed.
+    pub(crate) fn new(default_seed: u64, links: Links) -> Fabric {
+        let seed = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or(default_seed);
+        println!("SIM_SEED={seed}");
+        let now = time::now();
+        Fabric {
+            now,
+            began: now,
+            rng: StdRng::seed_from_u64(seed),
+            links,
+            hosts: Vec::new(),
+            cap: 3 << 20,
+            false_downs: Vec::new(),
+            backlog: 0,
+            at: HashMap::new(),
+            events: BinaryHeap::new(),
+            seq: 0,
+            cuts: HashSet::new(),
+            excused_until: HashMap::new(),
+            reported: HashSet::new(),
+        }
+    }
+
+    /// `nodes` hosts with the first as the others' seed, all started and of one view.
+    pub(crate) fn cluster(default_seed: u64, links: Links, nodes: usize) -> Fabric {
+        let mut fabric = Fabric::new(default_seed, links);
+        for _ in 0..nodes {
+            fabric.host();
+        }
+        for host in 0..nodes {
+            fabric.start(host);
+        }
+        fabric.until("the first full view", Duration::from_secs(30), Fabric::one_view);
+        fabric
+    }
+
+    /// One more host, not started; it asks the first.
+    pub(crate) fn host(&mut self) -> usize {
+        let index = self.hosts.len();
+        let source =
+            SocketAddr::from(([10, 0, (index / 200) as u8, (index % 200) as u8 + 1], 9090));
+        self.at.insert(source, index);
+        self.hosts.push(Host {
+            name: format!("n{index}"),
+            source,
+            advertised: source,
+            seeds: vec!["10.0.0.1:9090".parse().unwrap()],
+            machine: None,
+            book: Arc::default(),
+            verdicts: Arc::default(),
+            clock_off_ms: 0,
+            boots: 0,
+            boot: 0,
+            highest_generation: 0,
+            stalled: false,
+            waiting: VecDeque::new(),
+            wake: None,
+        });
+        index
+    }
+
+    /// A process starts.
+    pub(crate) fn start(&mut self, index: usize) {
+        let gone = self.now.duration_since(self.began).as_millis() as u64;
+        let actor =
+            Actor { node: NodeId(self.rng.next_u64() | 1), boot: BootId::new(self.rng.next_u64()) };
+        let host = &mut self.hosts[index];
+        host.boots += 1;
+        host.boot = actor.boot.bits();
+        host.book = Arc::default();
+        let setup = Setup {
+            actor,
+            name: host.name.as_str().into(),
+            label: "sim".to_owned(),
+            address: host.advertised,
+            version: "0.1.0".to_owned(),
+            digest: "digest".to_owned(),
+            seeds: true,
+            traffic_cap: self.cap,
+            public: false,
+            unix_ms: (EPOCH_MS + gone).saturating_add_signed(host.clock_off_ms),
+            seed: self.rng.next_u64(),
+        };
+        self.start_as(index, setup);
+    }
+
+    /// A process starts with a setup of its own.
+    pub(crate) fn start_as(&mut self, index: usize, setup: Setup) {
+        let host = &mut self.hosts[index];
+        let rooms = Rooms {
+            ledger: host.book.clone(),
+            levels: host.book.clone(),
+            verdicts: host.verdicts.clone(),
+        };
+        host.boot = setup.actor.boot.bits();
+        host.machine = Some(Machine::new(setup, rooms, self.now));
+        host.stalled = false;
+        self.input(index, Input::Tick);
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self, index: usize) {
+        let host = &mut self.hosts[index];
+        host.machine = None;
+        host.waiting.clear();
+        host.wake = None;
+    }
+
+    /// The process does not run for `stall`; its socket buffers on.
+    pub(crate) fn stall(&mut self, index: usize, stall: Duration) {
+        self.hosts[index].stalled = true;
+        for other in 0..self.hosts.len() {
+            self.excuse(other, index, stall);
+        }
+        self.push(self.now + stall, 1, What::Thaw(index));
+    }
+
+    /// Datagrams from `from` no longer reach `to`.
+    pub(crate) fn cut(&mut self, from: usize, to: usize) {
+        self.cuts.insert((from, to));
+    }
+
+    /// No datagram between the two sides.
+    pub(crate) fn split(&mut self, one: &[usize], other: &[usize]) {
+        for &a in one {
+            for &b in other {
+                self.cut(a, b);
+                self.cut(b, a);
+            }
+        }
+    }
+
+    /// All links work.
+    pub(crate) fn heal(&mut self) {
+        for (a, b) in std::mem::take(&mut self.cuts) {
+            self.excuse(a, b, Duration::ZERO);
+            self.excuse(b, a, Duration::ZERO);
+        }
+    }
+
+    fn excuse(&mut self, who: usize, whom: usize, during: Duration) {
+        self.excused_until.insert((who, whom), self.now + during + EXPLAINS);
+    }
+
+    /// Something happens to a node's machine, if it lives.
+    pub(crate) fn input(&mut self, index: usize, input: Input<'_>) {
+        let now = self.now;
+        let Some(machine) = &mut self.hosts[index].machine else { return };
+        machine.handle(now, input);
+        self.after(index);
+    }
+
+    fn after(&mut self, index: usize) {
+        let mut look = false;
+        loop {
+            let host = &mut self.hosts[index];
+            let Some(machine) = &mut host.machine else { return };
+            let Some(output) = machine.poll_output() else { break };
+            match output {
+                Output::Send { to, bytes } => self.transmit(index, to, bytes),
+                Output::Resolve => {
+                    let boot = host.boot;
+                    self.push(self.now + Duration::from_millis(1), 1, What::Seeds(index, boot));
+                }
+                Output::Members => look = true,
+                Output::Votes => {}
+            }
+        }
+        if look {
+            self.look_for_false_downs(index);
+        }
+        let now = self.now;
+        let host = &mut self.hosts[index];
+        let Some(machine) = &host.machine else { return };
+        self.backlog = self.backlog.max(machine.backlog());
+        let generation = machine.identity().generation;
+        assert!(
+            generation >= host.highest_generation || host.clock_off_ms < 0,
+            "a generation fell"
+        );
+        host.highest_generation = host.highest_generation.max(generation);
+        let wake = machine.poll_timeout().max(now + Duration::from_micros(50));
+        if host.wake.is_none_or(|at| at > wake || at <= now) {
+            host.wake = Some(wake);
+            self.push(wake, 2, What::Wake(index));
+        }
+    }
+
+    fn transmit(&mut self, from: usize, to: SocketAddr, bytes: Vec<u8>) {
+        assert!(bytes.len() <= 1200, "a datagram of {} bytes", bytes.len());
+        let copies = if self.rng.random_bool(self.links.twice) { 2 } else { 1 };
+        let source = self.hosts[from].source;
+        for _ in 0..copies {
+            if self.rng.random_bool(self.links.loss) {
+                continue;
+            }
+            let jitter = self.links.jitter.mul_f64(self.rng.random::<f64>());
+            let at = self.now + self.links.latency + jitter;
+            self.push(at, 0, What::Deliver { from, source, to, bytes: bytes.clone() });
+        }
+    }
+
+    fn push(&mut self, at: Instant, order: u8, what: What) {
+        self.seq += 1;
+        self.events.push(Reverse(Event { at, order, seq: self.seq, what }));
+    }
+
+    fn look_for_false_downs(&mut self, index: usize) {
+        let Some(machine) = &self.hosts[index].machine else { return };
+        for member in machine.members() {
+            let Some(&whom) = self.at.get(&member.address.0) else { continue };
+            let healthy = self.hosts[whom].machine.is_some()
+                && self.hosts[whom].boot == member.boot_id.bits()
+                && !self.hosts[whom].stalled;
+            let cut = self.cuts.contains(&(whom, index)) || self.cuts.contains(&(index, whom));
+            let excused =
+                self.excused_until.get(&(index, whom)).is_some_and(|until| *until > self.now);
+            let down = member.state == MemberState::Failed && !member.own;
+            if down
+                && healthy
+                && !cut
+                && !excused
+                && self.reported.insert((index, self.hosts[whom].boot))
+            {
+                let who = self.hosts[index].name.clone();
+                let whom = self.hosts[whom].name.clone();
+                self.false_downs.push((self.now - self.began, who, whom));
+            }
+        }
+    }
+
+    /// Lets `time` go by.
+    pub(crate) fn run(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.step(until) {}
+        self.now = until;
+    }
+
+    /// Runs until `holds`, looked at every 10 ms; how long that took.
+    pub(crate) fn until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        mut holds: impl FnMut(&Fabric) -> bool,
+    ) -> Duration {
+        let from = self.now;
+        while !holds(self) {
+            assert!(self.now - from < within, "not within {within:?}: {what}\n{}", self.picture());
+            self.run(Duration::from_millis(10));
+        }
+        self.now - from
+    }
+
+    fn step(&mut self, until: Instant) -> bool {
+        match self.events.peek() {
+            Some(Reverse(event)) if event.at <= until => {}
+            _ => return false,
+        }
+        let Some(Reverse(event)) = self.events.pop() else { return false };
+        self.now = self.now.max(event.at);
+        match event.what {
+            What::Deliver { from, source, to, bytes } => self.deliver(from, source, to, bytes),
+            What::Seeds(index, boot) => {
+                let host = &self.hosts[index];
+                if host.boot == boot && !host.stalled {
+                    let seeds = host.seeds.clone();
+                    self.input(index, Input::Seeds(seeds));
+                }
+            }
+            What::Thaw(index) => {
+                self.hosts[index].stalled = false;
+                self.input(index, Input::Tick);
+                while let Some((from, bytes)) = self.hosts[index].waiting.pop_front() {
+                    self.input(index, Input::Datagram { from, bytes: &bytes });
+                }
+            }
+            What::Wake(index) => {
+                let host = &mut self.hosts[index];
+                if host.wake == Some(event.at) {
+                    host.wake = None;
+                    if !host.stalled {
+                        self.input(index, Input::Tick);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn deliver(&mut self, from: usize, source: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        let Some(&index) = self.at.get(&to) else { return };
+        if self.cuts.contains(&(from, index)) {
+            return;
+        }
+        let host = &mut self.hosts[index];
+        if host.stalled && host.machine.is_some() {
+            // A socket's buffer is not endless.
+            if host.waiting.len() < 1000 {
+                host.waiting.push_back((source, bytes));
+            }
+            return;
+        }
+        self.input(index, Input::Datagram { from: source, bytes: &bytes });
+    }
+
+    /// The living machine of a host.
+    pub(crate) fn machine(&self, index: usize) -> &Machine {
+        self.hosts[index].machine.as_ref().expect("its process lives")
+    }
+
+    /// Hosts whose process lives.
+    pub(crate) fn living(&self) -> Vec<usize> {
+        (0..self.hosts.len()).filter(|index| self.hosts[*index].machine.is_some()).collect()
+    }
+
+    /// What `who` thinks of the node called as `whom`: one entry, or none.
+    pub(crate) fn state(&self, who: usize, whom: usize) -> Option<MemberState> {
+        let name = self.hosts[whom].name.as_str();
+        let members = self.machine(who).members();
+        let mut found = members.iter().filter(|member| &*member.name.0 == name);
+        let state = found.next().map(|member| member.state);
+        assert!(found.next().is_none(), "two rows are called {name}\n{members:#?}");
+        state
+    }
+
+    /// Everybody alive sees everybody alive, by name and this boot, and knows how many share.
+    pub(crate) fn one_view(&self) -> bool {
+        let living = self.living();
+        let boots: HashSet<(&str, u64)> = living
+            .iter()
+            .map(|index| (self.hosts[*index].name.as_str(), self.hosts[*index].boot))
+            .collect();
+        let all_share = |index: &usize| self.hosts[*index].book.nodes() == living.len();
+        // The cheap question first: this is asked very often.
+        living.iter().all(all_share)
+            && living.iter().all(|index| {
+                let members = self.machine(*index).members();
+                let alive = members.iter().filter(|member| member.state == MemberState::Alive);
+                let seen: HashSet<(&str, u64)> =
+                    alive.map(|member| (&*member.name.0, member.boot_id.bits())).collect();
+                seen == boots
+            })
+    }
+
+    /// Everybody's view, for a failed test.
+    pub(crate) fn picture(&self) -> String {
+        let mut lines = vec![format!("after {:?}", self.now - self.began)];
+        for index in self.living().into_iter().take(12) {
+            let members = self.machine(index).members();
+            let seen: Vec<String> = members
+                .iter()
+                .take(12)
+                .map(|member| format!("{}:{}", member.name, member.state.label()))
+                .collect();
+            lines.push(format!(
+                "{} ({}) sees {}",
+                self.hosts[index].name,
+                members.len(),
+                seen.join(" ")
+            ));
+        }
+        lines.join("\n")
+    }
+}
