@@ -22,7 +22,8 @@ use crate::traffic::{Ledger, Levels, Spent};
 pub const INTERVAL: Duration = Duration::from_millis(200);
 /// Between two looks for urgent rows while there is traffic.
 pub const BUSY: Duration = Duration::from_millis(5);
-/// Without traffic for this long the ledger is looked at once per interval only.
+/// Without traffic for this long the ledger is looked at once per interval only, or when it is
+/// urgent.
 const QUIET_AFTER: Duration = Duration::from_secs(1);
 /// Rows held of all peers together.
 const MOST_ROWS: usize = 262_144;
@@ -41,6 +42,7 @@ pub struct Exchange {
     due: Outbox<Key, Row>,
     again: Outbox<Key, Row>,
     heard: Counters,
+    last_look: Instant,
     next_look: Instant,
     next_interval: Instant,
     last_traffic: Option<Instant>,
@@ -56,6 +58,7 @@ impl Exchange {
             due: Outbox::new(MOST_WAITING, 1),
             again: Outbox::new(MOST_WAITING, 1),
             heard: Counters::new(bounds),
+            last_look: now,
             next_look: now,
             next_interval: now,
             last_traffic: None,
@@ -69,12 +72,18 @@ impl Exchange {
         self.next_look
     }
 
+    /// Something should be told now: the next look comes as soon as looks may come.
+    pub fn hurry(&mut self, now: Instant) {
+        self.next_look = self.next_look.min(now.max(self.last_look + BUSY));
+    }
+
     /// Looks at the ledger, when it is time; whether anything is to be told.
     pub fn look(&mut self, now: Instant, ledger: &dyn Ledger) -> bool {
         if now < self.next_look {
             return false;
         }
         let all = now >= self.next_interval;
+        self.last_look = now;
         self.drained.clear();
         ledger.drain(now, all, MOST_DRAINED, &mut self.drained);
         if all {
@@ -175,4 +184,40 @@ impl Exchange {
 
 fn spent_row(key: KeyHash, row: &Row) -> SpentRow {
     SpentRow { key: key.0, total: row.total, since: row.since, recent: row.recent }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time;
+
+    struct Nothing;
+
+    impl Ledger for Nothing {
+        fn drain(&self, _: Instant, _: bool, _: usize, _: &mut Vec<Spent>) {}
+    }
+
+    struct Something;
+
+    impl Ledger for Something {
+        fn drain(&self, _: Instant, _: bool, _: usize, out: &mut Vec<Spent>) {
+            let (limit, key) = (LimitId(1), KeyHash(1));
+            out.push(Spent { limit, key, total: 5, since: 0, recent: 5 });
+        }
+    }
+
+    #[test]
+    fn what_is_urgent_is_told_at_once_but_not_more_often_than_looks_may_come() {
+        let began = time::now();
+        let mut exchange = Exchange::new(began);
+        let quiet = began + 2 * QUIET_AFTER;
+        exchange.look(quiet, &Nothing);
+        assert_eq!(exchange.due(), quiet + INTERVAL);
+
+        let later = quiet + Duration::from_millis(50);
+        exchange.hurry(later);
+        assert!(exchange.look(later, &Something));
+        exchange.hurry(later + Duration::from_millis(1));
+        assert_eq!(exchange.due(), later + BUSY);
+    }
 }

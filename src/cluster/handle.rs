@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::ClusterPlan;
 use super::figures::Figures;
@@ -141,6 +141,9 @@ impl Cluster {
         let (orders, inbox): (_, Receiver<Order>) = channel(16);
         let (ready, started) = mpsc::sync_channel(1);
         let insecure = plan.insecure;
+        let urgent = Arc::new(Notify::new());
+        let wake = Arc::clone(&urgent);
+        windows.ledger.on_urgent(Box::new(move || wake.notify_one()));
         let agent = Agent {
             plan,
             windows,
@@ -149,6 +152,7 @@ impl Cluster {
             shown: Arc::clone(&shown),
             members: members_in,
             votes: votes_in,
+            urgent,
         };
         let thread = std::thread::Builder::new()
             .name("gossip".to_owned())

@@ -14,6 +14,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::net::UdpSocket as TokioSocket;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{sleep_until, timeout};
 
@@ -46,6 +47,8 @@ pub(super) struct Agent {
     pub(super) shown: Arc<Shown>,
     pub(super) members: Publisher<Vec<MemberView>>,
     pub(super) votes: Publisher<HashMap<u64, Vec<Vote>>>,
+    /// Workers wake the agent by it.
+    pub(super) urgent: Arc<Notify>,
 }
 
 /// Runs the agent until nobody can give orders any more. A panic inside is survived: a new boot
@@ -192,6 +195,7 @@ struct Shell<'a> {
 /// What woke the loop.
 enum Action {
     Tick,
+    Urgent,
     Readable,
     Order(Option<Order>),
     Seeds(Vec<SocketAddr>),
@@ -208,10 +212,12 @@ impl Shell<'_> {
                 order = orders.recv() => Action::Order(order),
                 _ = self.socket.readable() => Action::Readable,
                 Some(seeds) = seeds.recv() => Action::Seeds(seeds),
+                () = self.agent.urgent.notified() => Action::Urgent,
                 () = sleep_until(timeout.into()) => Action::Tick,
             };
             match action {
                 Action::Tick => self.machine.handle(time::now(), Input::Tick),
+                Action::Urgent => self.machine.handle(time::now(), Input::Urgent),
                 Action::Readable => self.read(),
                 Action::Seeds(seeds) => self.seeds(seeds),
                 Action::Order(None) => return,

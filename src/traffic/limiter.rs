@@ -18,12 +18,13 @@
 //! first. A full list counts what was lost (`untold`) and holds up nobody.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::bell::Bell;
 use super::client_key::client_key;
 use super::counts::{Counts, LimitCounts, add};
 use super::marks::{Marks, Visit};
@@ -52,6 +53,8 @@ pub struct Limiter {
     table: Table,
     dirty: Marks,
     urgent: Marks,
+    /// Rung when something becomes urgent; a limit of this node alone has none.
+    bell: OnceLock<Arc<Bell>>,
     leavers: Mutex<Vec<Spent>>,
     /// Alive nodes that share the limit, this one included.
     nodes: AtomicU32,
@@ -92,6 +95,7 @@ impl Limiter {
             dirty: Marks::new(table.sets()),
             urgent: Marks::new(table.sets()),
             table,
+            bell: OnceLock::new(),
             leavers: Mutex::new(Vec::with_capacity(LEAVERS)),
             nodes: AtomicU32::new(1),
             counts: Counts::default(),
@@ -197,10 +201,18 @@ impl Limiter {
         self.dirty.mark(at);
         if f64::from(slot.unsaid) >= self.threshold() {
             self.urgent.mark(at);
+            if let Some(bell) = self.bell.get() {
+                bell.ring();
+            }
         }
         drop(set);
         add(&counts.admitted, 1);
         Decision::Admit
+    }
+
+    /// From now on `bell` is rung when a row should be told at once.
+    pub(super) fn ring_by(&self, bell: &Arc<Bell>) {
+        let _ = self.bell.set(Arc::clone(bell));
     }
 
     /// Peers spent `tokens` more of `key`.

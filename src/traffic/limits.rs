@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::bell::Bell;
 use super::limiter::Limiter;
 use super::plan::LimitScope;
 use super::window::{Ledger, Levels, Spent};
@@ -25,6 +26,7 @@ pub struct Limits {
     turn: AtomicUsize,
     /// Above every total that a limiter which has left has told.
     floor: Mutex<u64>,
+    bell: Arc<Bell>,
 }
 
 impl Default for Limits {
@@ -42,6 +44,7 @@ impl Limits {
             nodes: AtomicUsize::new(1),
             turn: AtomicUsize::new(0),
             floor: Mutex::new(0),
+            bell: Arc::default(),
         }
     }
 
@@ -67,6 +70,7 @@ impl Limits {
             let is_new = !before.get(&limiter.plan().id).is_some_and(|b| Arc::ptr_eq(b, limiter));
             if is_new {
                 limiter.begin_totals_at(*floor);
+                limiter.ring_by(&self.bell);
                 limiter.share_among(self.nodes.load(Ordering::Relaxed));
             }
         }
@@ -85,6 +89,7 @@ impl Ledger for Limits {
         if shared.is_empty() {
             return;
         }
+        self.bell.answered();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let begin = out.len();
         // First an even share for each, so that one limit's flood does not silence the others;
@@ -95,6 +100,10 @@ impl Ledger for Limits {
                 limiter.drain(now, all, end, out);
             }
         }
+    }
+
+    fn on_urgent(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.bell.hang(wake);
     }
 }
 

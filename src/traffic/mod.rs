@@ -12,6 +12,7 @@ pub mod plan;
 pub mod window;
 
 mod access;
+mod bell;
 mod caps;
 mod client_key;
 mod client_pacers;

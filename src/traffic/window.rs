@@ -30,6 +30,10 @@ pub trait Ledger: Send + Sync {
     /// Moves to `out` up to `most` lines that changed enough to be told now (a threshold of the
     /// limit was passed), or, when `all` is set, every line that changed since it was last told.
     fn drain(&self, now: Instant, all: bool, most: usize, out: &mut Vec<Spent>);
+
+    /// Has `wake` called when a threshold is passed, once between two drains: on a worker's thread,
+    /// so it must be quick. Without it, thresholds are noticed when somebody drains.
+    fn on_urgent(&self, _wake: Box<dyn Fn() + Send + Sync>) {}
 }
 
 /// Levels in: what the others admitted.

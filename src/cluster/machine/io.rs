@@ -57,6 +57,8 @@ pub enum Input<'a> {
         /// All of it.
         bytes: &'a [u8],
     },
+    /// The ledger has something that should be told at once.
+    Urgent,
     /// The seeds' addresses, as asked for by [`Output::Resolve`].
     Seeds(Vec<SocketAddr>),
     /// The configuration changed.

@@ -110,6 +110,7 @@ impl Machine {
         self.driver.run(now);
         match input {
             Input::Tick => {}
+            Input::Urgent => self.exchange.hurry(now),
             Input::Datagram { from, bytes } => {
                 if let Err(reason) = self.hear(now, from, bytes) {
                     self.traffic.drop(reason);

@@ -110,3 +110,25 @@ fn a_limiter_that_joins_later_knows_how_many_share_it() {
     late.admit(client(1), start);
     assert_eq!(drain(&limits, start, 10).len(), 1);
 }
+
+#[test]
+fn passing_a_threshold_wakes_the_teller_once_until_it_drains() {
+    use std::sync::atomic::AtomicUsize;
+
+    let start = now();
+    let limits = Limits::new();
+    let woken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&woken);
+    limits.on_urgent(Box::new(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    }));
+    let limiter = limiter(1, LimitScope::Cluster, start);
+    limits.replace(vec![Arc::clone(&limiter)]);
+    limits.nodes(3);
+    for _ in 0..2 {
+        let before = woken.load(Ordering::Relaxed);
+        (0..5).for_each(|n| assert_eq!(limiter.admit(client(n), start), Decision::Admit));
+        assert_eq!(woken.load(Ordering::Relaxed), before + 1);
+        drain(&limits, start, 100);
+    }
+}
