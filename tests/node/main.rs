@@ -3,6 +3,7 @@
 
 mod cluster;
 mod ending;
+mod pages;
 mod reload;
 #[path = "../support/mod.rs"]
 mod support;
