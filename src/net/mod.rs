@@ -2,6 +2,7 @@
 //! `unsafe`.
 
 pub mod connect;
+pub mod descriptors;
 pub mod files;
 pub mod listener;
 pub mod options;
@@ -9,6 +10,7 @@ pub mod relay;
 pub mod resolver;
 
 pub use connect::connect;
+pub use descriptors::{connections_for, raise_descriptor_limit};
 pub use files::raise_file_limit;
 pub use listener::{PauseCause, Pauses, poll_accept};
 pub use options::{Keepalive, TcpOptions, bind_listener, bind_listeners, bind_udp};

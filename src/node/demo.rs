@@ -14,6 +14,7 @@ use super::logging;
 use super::run::{control_runtime, refuse};
 use crate::base::{Drain, drain_signal};
 use crate::config::{self, LogFormat, LogPlan};
+use crate::net::raise_descriptor_limit;
 
 const NODES: usize = 3;
 const BACKENDS: usize = 3;
@@ -39,6 +40,8 @@ fn host(at: usize) -> Ipv4Addr {
 /// Runs until Ctrl-C. Exit codes: 0, or 1 when something could not be started.
 pub fn demo() -> ExitCode {
     logging::init(&LogPlan { level: "warn".into(), format: LogFormat::Text });
+    // The demo shares its descriptors with its backends; what it gets is enough to try it.
+    let _ = raise_descriptor_limit();
     match control_runtime() {
         Ok(runtime) => runtime.block_on(play()),
         Err(error) => refuse(&format_args!("cannot start the control runtime: {error}")),

@@ -8,11 +8,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::boot::Node;
 use super::logging::{self, LogLevel};
-use crate::config::{self, Watch};
+use crate::config::{self, Plan, Watch};
+use crate::net::{connections_for, raise_descriptor_limit};
 
 /// Runs the node of the file at `path`. Exit codes: 0 after a drain, 1 when the file is bad or
 /// something could not be started.
 pub fn run(path: &Path) -> ExitCode {
+    // Before the load, so that a change in between is seen.
+    let watch = Watch::new(path);
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(faults) => return refuse(&faults),
@@ -21,9 +24,21 @@ pub fn run(path: &Path) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.in_file(&path.display().to_string()));
     }
+    say_descriptors();
     match control_runtime() {
-        Ok(runtime) => runtime.block_on(serve(path, loaded.plan, &level)),
+        Ok(runtime) => runtime.block_on(serve(path, loaded.plan, watch, &level)),
         Err(error) => refuse(&format_args!("cannot start the control runtime: {error}")),
+    }
+}
+
+/// Descriptors are what a proxy runs out of first.
+fn say_descriptors() {
+    match raise_descriptor_limit() {
+        Ok(limit) => {
+            let connections = connections_for(limit);
+            tracing::info!(descriptors = limit, connections, "open files allow this many");
+        }
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
 }
 
@@ -72,13 +87,12 @@ impl Stop {
     }
 }
 
-async fn serve(path: &Path, plan: config::Plan, level: &LogLevel) -> ExitCode {
+async fn serve(path: &Path, plan: Plan, mut watch: Watch, level: &LogLevel) -> ExitCode {
     let signals = Stop::new().and_then(|stop| Ok((stop, signal(SignalKind::hangup())?)));
     let (mut stop, mut hangup) = match signals {
         Ok(signals) => signals,
         Err(error) => return refuse(&format_args!("cannot listen for signals: {error}")),
     };
-    let mut watch = Watch::new(path);
     let node = tokio::select! {
         started = Node::start(plan) => match started {
             Ok(node) => node,
@@ -101,13 +115,13 @@ async fn serve(path: &Path, plan: config::Plan, level: &LogLevel) -> ExitCode {
                 if why == "SIGHUP" {
                     node.reopen_access_log();
                 }
-                node.reload(path).await;
-                level.change(&node.plan().log);
+                // A reload waits for first checks; who wants the node to stop does not.
+                tokio::select! {
+                    _ = node.reload(path) => level.change(&node.plan().log),
+                    name = stop.asked() => break tracing::info!(why = name, "stop"),
+                }
             }
-            Event::Stop(why) => {
-                tracing::info!(why, "stop");
-                break;
-            }
+            Event::Stop(why) => break tracing::info!(why, "stop"),
         }
     }
     tokio::select! {
