@@ -396,3 +396,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,8 @@ const AT_ONCE: usize = 64;
 const RESOLVING: Duration = Duration::from_secs(3);
 /// What the start waits for names, when its address depends on them.
 const FIRST_RESOLVING: Duration = Duration::from_secs(1);
+/// Seeds that do not resolve are complained of this often, while this node is alone.
+const COMPLAIN: Duration = Duration::from_secs(30);
 /// Figures are published this often.
 const FIGURES: Duration = Duration::from_millis(100);
 /// Bytes of datagrams that may wait for us in the kernel.
@@ -106,6 +108,8 @@ fn turn(
             guessed,
             digest: agent.windows.config_digest.take(),
             figures_at: time::now(),
+            // Names often appear a moment after a container starts.
+            complain_at: time::now() + FIRST_RESOLVING,
         };
         shell.run(orders, seeds).await;
         Ok(())
@@ -154,7 +158,7 @@ impl Agent {
         if known.is_none() && named {
             let seeds = resolve(&self.windows.resolver, peers);
             let seeds = timeout(FIRST_RESOLVING, seeds).await.unwrap_or_default();
-            known = seeds.into_iter().find_map(source_towards);
+            known = seeds.addresses.into_iter().find_map(source_towards);
         }
         if let Some(ip) = known {
             return (SocketAddr::new(ip, port), false);
@@ -185,11 +189,12 @@ struct Shell<'a> {
     agent: &'a Agent,
     socket: TokioSocket,
     machine: Machine,
-    seeds_in: Sender<Vec<SocketAddr>>,
+    seeds_in: Sender<Seeds>,
     resolving: bool,
     guessed: bool,
     digest: Arc<String>,
     figures_at: Instant,
+    complain_at: Instant,
 }
 
 /// What woke the loop.
@@ -198,11 +203,11 @@ enum Action {
     Urgent,
     Readable,
     Order(Option<Order>),
-    Seeds(Vec<SocketAddr>),
+    Seeds(Seeds),
 }
 
 impl Shell<'_> {
-    async fn run(&mut self, orders: &mut Receiver<Order>, mut seeds: Receiver<Vec<SocketAddr>>) {
+    async fn run(&mut self, orders: &mut Receiver<Order>, mut seeds: Receiver<Seeds>) {
         self.machine.handle(time::now(), Input::Tick);
         loop {
             self.do_outputs();
@@ -249,8 +254,16 @@ impl Shell<'_> {
         }
     }
 
-    fn seeds(&mut self, seeds: Vec<SocketAddr>) {
+    fn seeds(&mut self, Seeds { addresses: seeds, failed }: Seeds) {
         self.resolving = false;
+        let now = time::now();
+        if !failed.is_empty() && self.machine.alive() == 1 && now >= self.complain_at {
+            self.complain_at = now + COMPLAIN;
+            tracing::warn!(
+                "this node is alone, and some peers do not resolve: {}",
+                failed.join("; ")
+            );
+        }
         if self.guessed
             && let Some(ip) = seeds.iter().find_map(|seed| source_towards(*seed))
         {
@@ -326,32 +339,39 @@ impl Shell<'_> {
     }
 }
 
-/// All addresses of all peers; a name that does not resolve is left out and tried again next time.
-async fn resolve(resolver: &Resolver, peers: &[Endpoint]) -> Vec<SocketAddr> {
+/// What the configured peers resolve to.
+#[derive(Debug, Default)]
+struct Seeds {
+    addresses: Vec<SocketAddr>,
+    /// In words, why the others do not.
+    failed: Vec<String>,
+}
+
+/// All addresses of all peers; what does not resolve is left out and tried again next time.
+async fn resolve(resolver: &Resolver, peers: &[Endpoint]) -> Seeds {
     let mut asked = Vec::new();
     for peer in peers.iter().cloned() {
         let resolver = resolver.clone();
         asked.push(tokio::spawn(async move {
             match timeout(RESOLVING, resolver.resolve(&peer.host)).await {
                 Ok(Ok(resolved)) => {
-                    resolved.addresses.iter().map(|ip| SocketAddr::new(*ip, peer.port)).collect()
+                    let with_port = |ip: &IpAddr| SocketAddr::new(*ip, peer.port);
+                    Ok(resolved.addresses.iter().map(with_port).collect::<Vec<_>>())
                 }
-                Ok(Err(error)) => {
-                    tracing::debug!(%peer, %error, "a seed does not resolve yet");
-                    Vec::new()
-                }
-                Err(_) => {
-                    tracing::debug!(%peer, "a seed took too long to resolve");
-                    Vec::new()
-                }
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err(format!("`{peer}` took longer than {RESOLVING:?} to resolve")),
             }
         }));
     }
-    let mut all = Vec::new();
+    let mut seeds = Seeds::default();
     for asked in asked {
-        all.extend(asked.await.unwrap_or_default());
+        match asked.await {
+            Ok(Ok(addresses)) => seeds.addresses.extend(addresses),
+            Ok(Err(failed)) => seeds.failed.push(failed),
+            Err(_) => {}
+        }
     }
-    all
+    seeds
 }
 
 fn random() -> io::Result<u64> {

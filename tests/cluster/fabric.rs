@@ -13,6 +13,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use tidegate::base::{Actor, BootId, NodeId, time};
 use tidegate::cluster::MemberState;
 use tidegate::cluster::machine::{Input, Machine, Output, Rooms, Setup};
+use tidegate::cluster::wire::{ANYONE, Envelope, Kind};
 use tidegate::health::Verdicts;
 
 use crate::support::Book;
@@ -114,6 +115,8 @@ pub(crate) struct Fabric {
     pub(crate) began: Instant,
     pub(crate) rng: StdRng,
     pub(crate) links: Links,
+    /// Share of datagrams that are changed on their way, with a checksum to match.
+    pub(crate) mutate: f64,
     pub(crate) hosts: Vec<Host>,
     /// Bytes per second a process may send, for those started from now on.
     pub(crate) cap: u64,
@@ -141,6 +144,7 @@ impl Fabric {
             began: now,
             rng: StdRng::seed_from_u64(seed),
             links,
+            mutate: 0.0,
             hosts: Vec::new(),
             cap: 3 << 20,
             false_downs: Vec::new(),
@@ -327,10 +331,40 @@ impl Fabric {
             if self.rng.random_bool(self.links.loss) {
                 continue;
             }
+            let mut bytes = bytes.clone();
+            if self.mutate > 0.0 && self.rng.random_bool(self.mutate) {
+                self.spoil(from, to, &mut bytes);
+            }
             let jitter = self.links.jitter.mul_f64(self.rng.random::<f64>());
             let at = self.now + self.links.latency + jitter;
-            self.push(at, 0, What::Deliver { from, source, to, bytes: bytes.clone() });
+            self.push(at, 0, What::Deliver { from, source, to, bytes });
         }
+    }
+
+    /// Changes some of the payload and seals it again, so that the change is not noticed.
+    fn spoil(&mut self, from: usize, to: SocketAddr, bytes: &mut Vec<u8>) {
+        let Some(sender) = self.hosts[from].machine.as_ref().map(Machine::identity) else { return };
+        let Some(receiver) = self.at.get(&to).and_then(|to| self.hosts[*to].machine.as_ref())
+        else {
+            return;
+        };
+        let kind =
+            Kind::ALL.into_iter().find(|kind| *kind as u8 == bytes[2]).expect("our own kind");
+        let node = (bytes[3] & ANYONE == 0).then(|| receiver.identity().actor.node);
+        let mut payload = bytes[24..bytes.len() - 16].to_vec();
+        for _ in 0..self.rng.random_range(1..4) {
+            if payload.is_empty() {
+                break;
+            }
+            let at = self.rng.random_range(0..payload.len());
+            match self.rng.random_range(0..3) {
+                0 => payload[at] ^= 1 << self.rng.random_range(0..8),
+                1 => payload.truncate(at),
+                _ => payload.insert(at, self.rng.random()),
+            }
+        }
+        payload.truncate(1160);
+        *bytes = Envelope::new("sim", sender.actor).seal(kind, node, &payload);
     }
 
     fn push(&mut self, at: Instant, order: u8, what: What) {

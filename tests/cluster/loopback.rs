@@ -220,3 +220,29 @@ fn public_addresses_need_to_be_asked_for_in_words() {
         .is_none()
     );
 }
+
+#[test]
+fn a_node_bound_to_all_addresses_is_found_at_the_one_towards_its_first_peer() {
+    let seed = start(plan("n1", "127.0.0.1:0", &[]), no_dns());
+    let peers = [Endpoint::from(seed.cluster.address().0)];
+    for bind in ["0.0.0.0:0", "[::]:0"] {
+        let node = start(plan("n2", bind, &peers), no_dns());
+        assert_eq!(node.cluster.address().ip(), seed.cluster.address().ip(), "{bind}");
+        eventually("both see each other", Duration::from_secs(5), || {
+            [&seed, &node].into_iter().all(|node| states(node) == alive(&["n1", "n2"]))
+        });
+    }
+}
+
+#[test]
+fn a_second_node_at_one_address_says_why_it_is_not_let_in() {
+    let nodes = three();
+    let mut rival = plan("rival", "127.0.0.1:0", &[Endpoint::from(nodes[0].cluster.address().0)]);
+    rival.advertise = Some(nodes[1].cluster.address().0);
+    let rival = start(rival, no_dns());
+    eventually("the rival knows its fault", Duration::from_secs(5), || {
+        rival.cluster.fault().is_some_and(|fault| fault.contains("`n2`"))
+    });
+    assert_eq!(rival.cluster.members().len(), 1);
+    assert!(nodes.iter().all(|node| states(node) == alive(&["n1", "n2", "n3"])));
+}

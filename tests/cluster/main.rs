@@ -4,5 +4,8 @@ mod counters;
 mod fabric;
 mod health;
 mod loopback;
+mod malformed;
+mod measure;
 mod membership;
+mod names;
 mod support;

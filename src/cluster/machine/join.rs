@@ -56,7 +56,7 @@ impl Machine {
         }
     }
 
-    fn send_join(&mut self, now: Instant, to: SocketAddr, nonce: u64) {
+    pub(super) fn send_join(&mut self, now: Instant, to: SocketAddr, nonce: u64) {
         let join = Join { identity: self.driver.identity(), nonce, meta: self.meta() };
         let payload = Record::Join(join).bytes();
         self.send_to(now, Kind::Join, None, to, &payload, Priority::Membership);
@@ -110,12 +110,15 @@ impl Machine {
     }
 
     fn challenge(&mut self, now: Instant, from: SocketAddr, joiner: Identity, name: String) {
-        let rivals = self.driver.membership().map(|member| *member.id());
-        let highest = rivals
-            .filter(|rival| rival.address == joiner.address && rival.actor != joiner.actor)
-            .map(|rival| rival.generation)
-            .max()
-            .unwrap_or(0);
+        // Whatever is known there and would win over the joiner, or was declared dead as it is now.
+        let wins = |member: &&foca::Member<Identity>| {
+            let known = member.id();
+            let dead = member.state() == foca::State::Down && known.actor == joiner.actor;
+            known.address == joiner.address
+                && (known.actor != joiner.actor || known.generation > joiner.generation || dead)
+        };
+        let rivals = self.driver.membership().filter(wins);
+        let highest = rivals.map(|rival| rival.id().generation).max().unwrap_or(0);
         let nonce = self.nonces(now, joiner)[0];
         let to = joiner.actor;
         let challenge = Challenge { to, asked_from: from, name, nonce, highest };

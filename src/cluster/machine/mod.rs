@@ -123,6 +123,7 @@ impl Machine {
                     self.meta_seq += 1;
                     let item = Record::Meta(self.meta()).bytes();
                     self.driver.spread(&item);
+                    self.driver.gossip(now);
                     self.outputs.push_back(Output::Members);
                 }
             }

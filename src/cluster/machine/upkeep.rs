@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rand::seq::IteratorRandom;
+
 use super::{Machine, Output};
 use crate::cluster::budget::Priority;
 use crate::cluster::identity::Identity;
@@ -14,6 +16,8 @@ use crate::cluster::wire::records::Record;
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Nodes asked for their name at once.
 const ASKED_AT_ONCE: usize = 20;
+/// Peers asked to let us in again when the cluster took us for dead.
+const ASKED_TO_REJOIN: usize = 3;
 /// True duplicates of a name are complained of this often.
 const COMPLAIN: Duration = Duration::from_secs(60);
 /// A refusal that was not repeated for this long no longer stands.
@@ -29,6 +33,10 @@ impl Machine {
         if self.driver.take_rejoined() {
             tracing::warn!("the cluster took this node for dead; rejoining");
             self.herald.hurry(now);
+            // Some know us by a generation that we may have to pass: a challenge tells which.
+            for peer in self.peers().into_iter().sample(&mut self.rng, ASKED_TO_REJOIN) {
+                self.send_join(now, peer.address, 0);
+            }
         }
         self.answer_claims(now);
         self.read_inbox();
