@@ -52,6 +52,8 @@ struct Turn {
     send: Vec<(Identity, Vec<u8>)>,
     failed_probes: Vec<Identity>,
     doubted: Vec<Member<Identity>>,
+    /// Whose timers foca still listens to: another one since it last changed its identity.
+    token: foca::TimerToken,
     rejoined: bool,
     changed: bool,
 }
@@ -70,8 +72,10 @@ impl foca::Runtime<Identity> for &mut Turn {
 
     fn submit_after(&mut self, timer: Timer<Identity>, after: Duration) {
         let Some(now) = self.now else { return };
-        if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
-            self.failed_probes.push(*member_id);
+        match &timer {
+            Timer::ChangeSuspectToDown { member_id, .. } => self.failed_probes.push(*member_id),
+            Timer::ProbeRandomMember(token) => self.token = *token,
+            _ => {}
         }
         self.timers.push(now, now + after, timer);
     }
@@ -292,7 +296,7 @@ impl Driver {
         }
         self.turn.now = Some(now);
         while let Some(due) = self.turn.timers.pop(now) {
-            if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &due.timer {
+            if let Timer::ChangeSuspectToDown { member_id, incarnation, token } = &due.timer {
                 // foca asks only for the incarnation, and would tell a healthy node that it is
                 // down: drop the timer when the suspicion is over.
                 let suspected = Member::new(*member_id, *incarnation, State::Suspect);
@@ -304,6 +308,17 @@ impl Driver {
                 if self.score.points() > 0 && now < due.since + PATIENCE {
                     self.turn.doubted.push(suspected);
                     self.turn.timers.push(due.since, now + ASK_AGAIN, due.timer);
+                    continue;
+                }
+                // Declared dead ourselves meanwhile, we took a new generation, and foca listens to
+                // no timer of before: a suspect that never hears of it would stay one for ever. It
+                // is told, and its time begins anew.
+                if *token != self.turn.token {
+                    let (member_id, incarnation) = (*member_id, *incarnation);
+                    let token = self.turn.token;
+                    let again = Timer::ChangeSuspectToDown { member_id, incarnation, token };
+                    self.turn.doubted.push(suspected);
+                    self.turn.timers.push(now, now + SUSPECT, again);
                     continue;
                 }
             }

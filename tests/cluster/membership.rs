@@ -128,6 +128,22 @@ fn two_nodes_that_were_cut_off_find_each_other_again_at_once() {
     println!("two nodes healed after {took:?}");
 }
 
+/// A node that is cut off for a moment suspects the others, is itself declared dead, and takes a new
+/// generation when it hears of it: foca then forgets when its suspects' time is over. One stayed
+/// suspected for ever when nobody told it to refute.
+#[test]
+fn a_cut_of_any_length_leaves_no_lasting_suspicion() {
+    for step in 0..60 {
+        let mut fabric = Fabric::cluster(100 + step, LAN, 3);
+        fabric.run(Duration::from_millis(37 * step));
+        fabric.split(&[0], &[1, 2]);
+        fabric.run(Duration::from_millis(500 + 100 * step));
+        fabric.heal();
+        let took = fabric.until("one view after the heal", 20 * SECOND, Fabric::one_view);
+        assert!(took <= 5 * SECOND, "cut {step}: {took:?}");
+    }
+}
+
 #[test]
 fn halves_become_one_again_after_a_cut() {
     for (nodes, seconds, within) in [(3, 20, 5), (10, 60, 5), (10, 700, 5), (100, 20, 10)] {
