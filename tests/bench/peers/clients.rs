@@ -37,16 +37,18 @@ pub(crate) fn iperf(at: SocketAddr, seconds: u64, cpus: Cpus) -> Result<Bulk, Fa
     let (ip, port, seconds) = (at.ip().to_string(), at.port().to_string(), seconds.to_string());
     let args = ["-c", &ip, "-p", &port, "-t", &seconds, "-J"];
     let mut attempts = 0;
-    let output = loop {
-        match run_client("iperf3", &args, cpus) {
-            Ok(output) => break output,
+    loop {
+        match run_client("iperf3", &args, cpus).and_then(|output| bulk(&output)) {
             // The server takes one test at a time and may still be busy with the end of the one before.
-            Err(_) if attempts < 10 => attempts += 1,
-            Err(error) => return Err(error),
+            Err(_) if attempts < 20 => attempts += 1,
+            result => return result,
         }
         std::thread::sleep(Duration::from_millis(300));
-    };
-    let result: serde_json::Value = serde_json::from_str(&output)?;
+    }
+}
+
+fn bulk(output: &str) -> Result<Bulk, Fault> {
+    let result: serde_json::Value = serde_json::from_str(output)?;
     let received = &result["end"]["sum_received"];
     match (received["bytes"].as_f64(), received["bits_per_second"].as_f64()) {
         (Some(bytes), Some(bits_per_second)) if bytes > 0.0 => Ok(Bulk { bytes, bits_per_second }),
