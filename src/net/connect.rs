@@ -8,13 +8,14 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::TcpOptions;
 
-/// Connects to `addr` with `opts`. Belongs to the runtime that it is awaited on. The caller bounds
+/// Connects to `addr` with the `nodelay` of `opts`; keepalive is the relay's to set, when the
+/// connection has proved to last. Belongs to the runtime that it is awaited on. The caller bounds
 /// the time; dropping the future gives the attempt up.
 ///
 /// # Errors
 /// Those of the system: refused, unreachable, no descriptor or no local port left.
 pub async fn connect(addr: SocketAddr, opts: &TcpOptions) -> io::Result<TcpStream> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    opts.apply(SockRef::from(&socket))?;
+    opts.apply_nodelay(&SockRef::from(&socket))?;
     socket.connect(addr).await
 }

@@ -47,23 +47,32 @@ impl Default for TcpOptions {
 }
 
 impl TcpOptions {
-    /// Sets the per-connection options on `socket`. Sockets accepted from a listener inherit them
+    /// Sets the per-connection options on a listening socket. Sockets accepted from it inherit them
     /// (Linux copies TCP_NODELAY and the keepalive settings), so that accepting costs no calls.
     pub(crate) fn apply(&self, socket: SockRef<'_>) -> io::Result<()> {
-        if self.nodelay {
-            socket.set_tcp_nodelay(true)?;
+        self.apply_nodelay(&socket)?;
+        self.keepalive.apply(&socket)
+    }
+
+    pub(crate) fn apply_nodelay(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        if self.nodelay { socket.set_tcp_nodelay(true) } else { Ok(()) }
+    }
+}
+
+impl Keepalive {
+    /// Four system calls, so a socket that may close at once is not bothered with it.
+    pub(crate) fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        if self.idle.is_zero() {
+            return Ok(());
         }
-        if !self.keepalive.idle.is_zero() {
-            // The kernel counts whole seconds and takes no zero.
-            let second = Duration::from_secs(1);
-            socket.set_tcp_keepalive(
-                &TcpKeepalive::new()
-                    .with_time(self.keepalive.idle.max(second))
-                    .with_interval(self.keepalive.interval.max(second))
-                    .with_retries(self.keepalive.count.max(1)),
-            )?;
-        }
-        Ok(())
+        // The kernel counts whole seconds and takes no zero.
+        let second = Duration::from_secs(1);
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(self.idle.max(second))
+                .with_interval(self.interval.max(second))
+                .with_retries(self.count.max(1)),
+        )
     }
 }
 

@@ -27,6 +27,8 @@ use tokio::time::{Sleep, sleep_until};
 use crate::base::time;
 use crate::traffic::Pacer;
 
+use super::Keepalive;
+
 mod direction;
 mod pace;
 mod splice;
@@ -38,6 +40,9 @@ use direction::{Direction, Failure};
 pub struct Terms<'a> {
     /// Ends a relay that carried nothing either way for this long; zero: never.
     pub idle_timeout: Duration,
+    /// For the socket to the backend (the client's has it from its listener). Set when the relay has
+    /// lived for a while: until then it could do nothing, and many relays end before.
+    pub keepalive: Option<&'a Keepalive>,
     /// Pace what the client sends; all of them are asked.
     pub upload: [Option<&'a Pacer>; 2],
     /// Pace what the client gets.
@@ -99,11 +104,16 @@ pub async fn relay<M: Meter>(
 /// Told to the meter at least this often while bytes move.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// A relay that lives longer than this lasts, as far as keepalive goes.
+const LASTS: Duration = Duration::from_secs(5);
+
 /// Both directions of one relay.
 struct Ways<'a, M: Meter> {
     up: Direction<'a>,
     down: Direction<'a>,
     idle_timeout: Duration,
+    /// Still to be set.
+    keepalive: Option<&'a Keepalive>,
     active_at: Instant,
     told_at: Instant,
     told: (u64, u64),
@@ -121,6 +131,7 @@ impl<'a, M: Meter> Ways<'a, M> {
             up: Direction::new(terms.upload),
             down: Direction::new(terms.download),
             idle_timeout: terms.idle_timeout,
+            keepalive: terms.keepalive.filter(|keepalive| !keepalive.idle.is_zero()),
             active_at: now,
             told_at: now,
             told: (0, 0),
@@ -132,8 +143,10 @@ impl<'a, M: Meter> Ways<'a, M> {
     }
 
     fn timer(&self) -> Option<Sleep> {
-        let due = self.active_at + self.idle_timeout;
-        (!self.idle_timeout.is_zero()).then(|| sleep_until(due.into()))
+        let idle = (!self.idle_timeout.is_zero()).then_some(self.idle_timeout);
+        let lasts = self.keepalive.map(|keepalive| LASTS.min(keepalive.idle));
+        let first = idle.into_iter().chain(lasts).min()?;
+        Some(sleep_until((self.active_at + first).into()))
     }
 
     fn poll(
@@ -156,7 +169,7 @@ impl<'a, M: Meter> Ways<'a, M> {
             pass_reset(&end, client, upstream);
             return Poll::Ready(end);
         }
-        self.poll_idle(cx, timer)
+        self.poll_timer(cx, upstream, timer)
     }
 
     /// Whether the relay is over, after both directions were polled.
@@ -224,7 +237,12 @@ impl<'a, M: Meter> Ways<'a, M> {
     }
 
     /// Activity does not touch the timer: when it rings, it is set to what is left.
-    fn poll_idle(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Option<Sleep>>) -> Poll<End> {
+    fn poll_timer(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &TcpStream,
+        timer: Pin<&mut Option<Sleep>>,
+    ) -> Poll<End> {
         let Some(mut timer) = timer.as_pin_mut() else { return Poll::Pending };
         // Once polled it holds our waker, and need not be asked until it has rung.
         if self.timer_runs && !timer.is_elapsed() {
@@ -233,6 +251,13 @@ impl<'a, M: Meter> Ways<'a, M> {
         self.timer_runs = true;
         loop {
             ready!(timer.as_mut().poll(cx));
+            if let Some(keepalive) = self.keepalive.take() {
+                // A socket that cannot be told is gone already.
+                let _ = keepalive.apply(&SockRef::from(upstream));
+            }
+            if self.idle_timeout.is_zero() {
+                return Poll::Pending;
+            }
             let due = self.active_at + self.idle_timeout;
             if due <= time::now() {
                 return Poll::Ready(End::Idle);

@@ -203,6 +203,7 @@ impl Leased {
         let download = pace.and_then(|pace| pace.download()).map(Arc::as_ref);
         let terms = Terms {
             idle_timeout: tale.rule.plan.idle_timeout,
+            keepalive: Some(&tale.rule.pool.plan().tcp.keepalive),
             upload: [upload, self.lease.upload()],
             download: [download, self.lease.download()],
         };

@@ -4,6 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -109,6 +110,15 @@ impl Workers {
     }
 }
 
+/// Rings once per second, for nothing. A runtime at rest sleeps until its earliest timer, and a
+/// timer earlier than that has to wake it by a system call: without the beat that is the time limit
+/// of every connect, as long as no other is under way.
+async fn beat() {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 impl Hand {
     fn start(index: usize, snapshot: View<Snapshot>, drain: Drain) -> io::Result<Hand> {
         let worker = Arc::new(Worker::new(index, snapshot));
@@ -116,7 +126,10 @@ impl Hand {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn({
             let worker = Arc::clone(&worker);
-            move || runtime.block_on(work(worker, told, drain))
+            move || {
+                runtime.spawn(beat());
+                runtime.block_on(work(worker, told, drain));
+            }
         })?;
         Ok(Hand { worker, commands: Some(commands), thread: Some(thread) })
     }

@@ -281,6 +281,33 @@ async fn a_relay_that_is_dropped_has_told_what_it_moved() {
     assert_eq!((count.0.get(), count.1.get()), (5, 0));
 }
 
+#[tokio::test]
+async fn the_backend_s_socket_gets_keepalive_when_the_relay_lasts() {
+    let (mut client, mut near) = pair().await;
+    let (mut far, mut server) = pair().await;
+    let keepalive =
+        Keepalive { idle: Duration::from_millis(100), interval: Duration::from_secs(3), count: 2 };
+    // The same socket by another descriptor, to look at while the relay has it.
+    let seen = SockRef::from(&far).try_clone().unwrap();
+    let count = Count::default();
+    let terms = Terms { keepalive: Some(&keepalive), ..Terms::default() };
+    let relay = relay(&mut near, &mut far, terms, &count);
+    let play = async {
+        client.write_all(b"x").await.unwrap();
+        server.read_u8().await.unwrap();
+        assert!(!seen.keepalive().unwrap(), "set before it was known to last");
+        while !seen.keepalive().unwrap() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(seen.tcp_keepalive_interval().unwrap(), Duration::from_secs(3));
+        assert_eq!(seen.tcp_keepalive_retries().unwrap(), 2);
+    };
+    tokio::select! {
+        end = relay => panic!("ended by itself: {end:?}"),
+        done = timeout(SOON, play) => done.unwrap(),
+    }
+}
+
 /// Memory per connection is a bar of ours; this is the relay's share of it.
 #[tokio::test]
 async fn a_relay_at_rest_is_small() {
