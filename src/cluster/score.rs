@@ -37,8 +37,12 @@ impl Score {
         }
     }
 
-    /// Probes were answered.
+    /// Probes were answered: what failed before was not our deafness. (Otherwise one dead peer and
+    /// a single lost datagram would keep a small cluster in doubt.)
     pub fn probes_answered(&mut self, number: u32) {
+        if number > 0 {
+            self.failed.clear();
+        }
         self.points = self.points.saturating_sub(number);
     }
 
@@ -96,6 +100,19 @@ mod tests {
         assert!(score.muted());
         score.probes_answered(5);
         assert!(!score.muted());
+    }
+
+    #[test]
+    fn one_dead_peer_and_a_lost_datagram_now_and_then_are_no_deafness() {
+        let (start, mut score) = (now(), Score::default());
+        for round in 0..20 {
+            score.probe_failed(start + Duration::from_secs(round), peer(1));
+            if round % 4 == 0 {
+                score.probe_failed(start + Duration::from_secs(round), peer(2));
+            }
+            score.probes_answered(1);
+            assert_eq!(score.points(), 0);
+        }
     }
 
     #[test]
