@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::harness::backend::Backend;
 use crate::harness::host::Host;
 use crate::harness::node::{Node, SOON};
-use crate::harness::{Need, free_port, report, run, turn, until};
+use crate::harness::{Need, free_port, report, run, try_run, turn, until};
 
 /// A foreign server, killed on drop.
 struct Server(Child, SocketAddr);
@@ -132,7 +132,13 @@ fn iperf3_moves_bulk_both_ways() {
     let _node = Node::start(Host::here(), "n", &body);
     for direction in ["", " -R", " -P 4"] {
         let options = format!("-c 127.0.0.1 -p {} -t 2 -J{direction}", web.port());
-        let told = run(Command::new("iperf3").args(list(&options)), Duration::from_secs(30));
+        // Its server takes one client at a time and is busy for a moment after the one before.
+        let mut client = Command::new("iperf3");
+        client.args(list(&options));
+        let (output, _) = until("iperf3 is served", Duration::from_secs(40), || {
+            try_run(&mut client, Duration::from_secs(20)).filter(|done| done.status.success())
+        });
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
         let value: serde_json::Value = serde_json::from_str(&told).expect("JSON");
         let rate = value["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or(0.0);
         report(&format!("iperf3{direction}: {:.1} Gbit/s", rate / 1e9));
