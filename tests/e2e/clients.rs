@@ -145,3 +145,19 @@ fn iperf3_moves_bulk_both_ways() {
         assert!(rate > 1e8, "{told}");
     }
 }
+
+#[test]
+#[ignore = "needs promtool: run with cargo test --test e2e -- --ignored"]
+fn promtool_finds_nothing_wrong_with_the_metrics() {
+    let Some(_turn) = turn(&[Need::Tool("promtool", "prometheus")]) else { return };
+    let backend = Backend::http("b");
+    let (node, web) = in_front_of(backend.address());
+    crate::harness::load::ask(web, "/").unwrap();
+    let (_, metrics) = node.get("/metrics").expect("metrics");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(metrics.as_bytes()).unwrap();
+    // It reads standard input only; its findings are on either output and in its exit code.
+    let check = format!("promtool check metrics < {} 2>&1", file.path().display());
+    let told = run(Command::new("sh").args(["-c", &check]), Duration::from_secs(30));
+    assert_eq!(told.trim(), "", "promtool:\n{told}");
+}

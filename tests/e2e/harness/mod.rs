@@ -17,10 +17,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The program under test.
+/// The program under test, wherever it is started from.
 pub(crate) fn binary() -> PathBuf {
-    std::env::var_os("TIDEGATE_BIN")
-        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tidegate")), PathBuf::from)
+    let named = std::env::var_os("TIDEGATE_BIN").map(PathBuf::from);
+    let path = named.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tidegate")));
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// The repository.
