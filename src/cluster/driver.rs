@@ -3,31 +3,27 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::num::{NonZeroU8, NonZeroUsize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foca::{Config, Foca, Header, Member, Message, Notification, PeriodicParams, State, Timer};
+use foca::{Config, Foca, Header, Member, Message, Notification, State, Timer};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 
 use super::MOST_MEMBERS;
 use super::codec::{Observed, SwimCodec};
 use super::identity::{FURTHEST_AHEAD, Identity};
+use super::profile::{SUSPECT, lan, transmissions};
 use super::score::Score;
 use super::sieve::{Inbox, Sieve};
 use super::timers::Timers;
-use super::wire::{MAX_PAYLOAD, Reason};
+use super::wire::Reason;
 use crate::base::Actor;
 
-/// How long a suspect has to refute, at any number of nodes.
-const SUSPECT: Duration = Duration::from_millis(1500);
 /// How long it has at most when we are in doubt of our own senses.
 const PATIENCE: Duration = Duration::from_secs(6);
 /// Between two looks at a suspect then.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// How long foca remembers who is down.
-const REMEMBER_DOWN: Duration = Duration::from_secs(600);
 /// A timer that is this late shows that the process stood still.
 const STALL: Duration = Duration::from_millis(250);
 
@@ -79,36 +75,6 @@ impl foca::Runtime<Identity> for &mut Turn {
         }
         self.timers.push(now, now + after, timer);
     }
-}
-
-/// The LAN profile of the design, for a cluster of `nodes`.
-pub fn lan(nodes: usize) -> Config {
-    const ONE: NonZeroUsize = NonZeroUsize::MIN;
-    let three = ONE.saturating_add(2);
-    let every = |ms, num_members| {
-        Some(PeriodicParams { frequency: Duration::from_millis(ms), num_members })
-    };
-    Config {
-        probe_period: Duration::from_millis(500),
-        probe_rtt: Duration::from_millis(250),
-        num_indirect_probes: three,
-        max_transmissions: transmissions(nodes),
-        suspect_to_down_after: SUSPECT,
-        remove_down_after: Some(REMEMBER_DOWN),
-        max_packet_size: ONE.saturating_add(MAX_PAYLOAD - 1),
-        notify_down_members: true,
-        periodic_announce: every(10_000, ONE),
-        // Our own announce loop asks the lost ones, and it never stops.
-        periodic_announce_to_down_members: None,
-        periodic_gossip: every(100, three),
-    }
-}
-
-/// How often an update is sent: foca's own 2, 4, 8 at 3, 10, 100 nodes leave events that never
-/// reach everybody.
-pub fn transmissions(nodes: usize) -> NonZeroU8 {
-    let wanted = 4.0 * ((nodes + 1) as f64).log10().ceil();
-    NonZeroU8::MIN.saturating_add((wanted as u8).max(10) - 1)
 }
 
 /// The highest generation that may be honest.

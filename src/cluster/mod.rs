@@ -23,6 +23,7 @@ pub mod identity;
 pub mod machine;
 pub mod plan;
 pub mod private;
+pub mod profile;
 pub mod roster;
 pub mod score;
 mod shell;
