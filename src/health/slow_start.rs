@@ -35,7 +35,7 @@ impl SlowStart {
             Some(since) if !length.is_zero() => {
                 let gone = now.saturating_duration_since(since).as_nanos();
                 let whole = gone * u128::from(STEPS) / length.as_nanos();
-                (whole as u32).saturating_add(1).min(STEPS)
+                (whole.min(STEPS.into()) as u32).saturating_add(1).min(STEPS)
             }
             _ => STEPS,
         }
@@ -76,6 +76,16 @@ mod tests {
             seen.push(start.percent(length, now));
         }
         assert_eq!(seen, [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
+    }
+
+    #[test]
+    fn a_slow_start_that_is_long_over_does_not_begin_again() {
+        let (length, now) = (Duration::from_millis(1), Instant::now());
+        let mut start = SlowStart::default();
+        start.begin(now);
+        // As many steps of 100 µs as 32 bits can count, and one more: five days.
+        let later = now + Duration::from_micros(100) * u32::MAX + Duration::from_micros(150);
+        assert_eq!(start.percent(length, later), 100);
     }
 
     #[test]
