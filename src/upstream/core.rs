@@ -71,6 +71,10 @@ impl Core {
             self.tell(backend, verdict);
         }
         self.refresh(&mut board, now, false);
+        if turned.is_some() {
+            // A slow start may have begun, whose steps the keeper does.
+            self.stir.notify_one();
+        }
     }
 
     fn tell(&self, backend: &Backend, verdict: Verdict) {
@@ -161,12 +165,16 @@ impl Core {
             tracing::info!(%rule, %name, addresses = ?wanted, "backend name resolved");
         }
         self.refresh(&mut board, now, changed);
+        if changed {
+            self.stir.notify_one();
+        }
     }
 
     /// Name `origin` could not be resolved: what it had stays.
     pub(super) fn unresolved(&self, origin: usize, why: String, now: Instant) {
         let mut board = self.board.lock();
-        let state = &mut board.origins[origin];
+        // A question under way outlives the end of its pool by a moment.
+        let Some(state) = board.origins.get_mut(origin) else { return };
         if state.trouble.is_none() {
             let (rule, name) = (&self.plan.rule, &self.plan.backends[origin].address);
             let kept = state.backends.len();
@@ -229,17 +237,22 @@ impl Core {
             upload: pacer(rates.upload, before.and_then(|slot| slot.upload.as_ref()), now),
             download: pacer(rates.download, before.and_then(|slot| slot.download.as_ref()), now),
         });
-        let (seat, health) = match heirloom {
-            Some(heirloom) => (heirloom.seat, heirloom.health),
+        let unchecked = self.plan.check.kind.is_none();
+        let (before, health) = match heirloom {
+            Some(heirloom) => (Some(heirloom.seat), heirloom.health),
             None => {
-                let key = BackendKey { rule: self.plan.rule.clone(), address };
                 let mut health = Health { late, ..Health::default() };
-                if late && self.plan.check.kind.is_none() {
+                if late && unchecked {
                     health.slow_start.begin(now);
                 }
-                (Arc::new(Seat::new(Arc::clone(&self.windows.verdicts), key)), health)
+                (None, health)
             }
         };
+        // Without checks nobody would ever correct an old verdict: it is not taken over.
+        let seat = before.filter(|_| !unchecked).unwrap_or_else(|| {
+            let key = BackendKey { rule: self.plan.rule.clone(), address };
+            Arc::new(Seat::new(Arc::clone(&self.windows.verdicts), key))
+        });
         let poke = Arc::new(Notify::new());
         let checker = self.plan.check.kind.is_some().then(|| {
             let work =

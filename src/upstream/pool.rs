@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -44,6 +44,7 @@ pub struct Pool {
     /// Counts dials; the balancer's only shared position.
     turns: AtomicU64,
     serial: u64,
+    began: Instant,
     keeper: Mutex<Option<Task>>,
 }
 
@@ -100,6 +101,7 @@ impl Pool {
             view,
             turns: AtomicU64::new(previous.map_or(0, |old| old.turns.load(Ordering::Relaxed))),
             serial: previous.map_or(0, |old| old.serial + 1),
+            began: now,
             keeper: Mutex::new(Some(keeper)),
         })
     }
@@ -110,12 +112,13 @@ impl Pool {
     }
 
     /// Waits until every backend had its first check and every name was resolved or failed to be;
-    /// no longer than one check may take.
+    /// no longer after the start than one check may take, so that waiting for pools in turn takes no
+    /// longer than for one.
     pub async fn first_checks(&self) {
         let mut ready = self.core.ready.subscribe();
-        let longest = self.plan().check.timeout + GRACE;
+        let latest = self.began + self.plan().check.timeout + GRACE;
         // Both an end of the wait: late is late, and the sender lives as long as we do.
-        let _ = tokio::time::timeout(longest, ready.wait_for(|ready| *ready)).await;
+        let _ = tokio::time::timeout_at(latest.into(), ready.wait_for(|ready| *ready)).await;
     }
 
     /// How it stands now.

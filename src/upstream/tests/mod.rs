@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::balance::Policy;
 use crate::base::{BackendKey, ClientAddr, Endpoint, NodeName, Share, time};
-use crate::health::{CheckKind, CheckPlan, NoPeers, OutlierPlan, Peers, Verdict, Vote};
+use crate::health::{CheckKind, CheckPlan, Condition, NoPeers, OutlierPlan, Peers, Verdict, Vote};
 use crate::net::{Resolver, TcpOptions};
 use crate::traffic::Rates;
 

@@ -140,3 +140,33 @@ async fn an_address_that_is_written_and_named_counts_once() {
     pool.first_checks().await;
     assert_eq!(addresses(&pool), [one.address]);
 }
+
+/// A name server that never answers.
+fn silent() -> (UdpSocket, Resolver) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let resolver = Resolver::with_nameserver(socket.local_addr().unwrap());
+    (socket, resolver)
+}
+
+#[tokio::test]
+async fn waiting_for_pools_in_turn_takes_no_longer_than_for_one() {
+    let (_held, resolver) = silent();
+    let windows = PoolWindows { resolver, ..windows() };
+    let mut plan = named(80);
+    plan.check.timeout = Duration::from_millis(200);
+    let began = time::now();
+    let pools = [1, 2, 3, 4].map(|seed| Pool::start(plan.clone(), windows.clone(), None, seed));
+    for pool in &pools {
+        pool.first_checks().await;
+    }
+    assert!(began.elapsed() < Duration::from_millis(900), "waited {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_name_that_fails_after_its_pool_has_ended_hurts_nobody() {
+    let (_held, resolver) = silent();
+    let pool = Pool::start(named(80), PoolWindows { resolver, ..windows() }, None, 1);
+    pool.close();
+    pool.core().unresolved(0, "too late".to_owned(), time::now());
+    assert_eq!(pool.snapshot().total, 0);
+}

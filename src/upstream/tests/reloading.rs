@@ -175,3 +175,34 @@ async fn a_backend_that_joins_a_running_pool_starts_slowly() {
     new.first_checks().await;
     assert_eq!(spread(&new, 22).await, HashMap::from([(a.address, 20), (b.address, 2)]));
 }
+
+#[tokio::test]
+async fn peers_are_told_no_verdict_once_checks_are_off() {
+    let dead = dead();
+    let windows = windows();
+    let verdicts = Arc::clone(&windows.verdicts);
+    let old = Pool::start(rarely(&[dead.1]), windows.clone(), None, 1);
+    old.first_checks().await;
+    assert_eq!(verdicts.of(&"web".into(), dead.1), Some(Verdict::Down));
+    let new = Pool::start(plan(&[dead.1]), windows, Some(&old), 1);
+    old.close();
+    until("it is forgotten", || verdicts.of(&"web".into(), dead.1).is_none()).await;
+    assert_eq!(state(&new, dead.1), BackendState::Up);
+}
+
+#[tokio::test]
+async fn a_slow_start_comes_to_its_end_between_two_checks() {
+    let full = Condition::Usable { percent: 100 };
+    let (a, b) = (Server::start().await, Server::start().await);
+    let slow = |addresses: &[SocketAddr]| PoolPlan {
+        slow_start: Duration::from_millis(300),
+        ..rarely(addresses)
+    };
+    let old = start(slow(&[a.address]));
+    old.first_checks().await;
+    let new = Pool::start(slow(&[a.address, b.address]), windows(), Some(&old), 1);
+    new.first_checks().await;
+    let standings = || new.core().board.lock().standings.clone();
+    assert!(standings().iter().any(|standing| standing.condition != full), "nothing began");
+    until("its weight has grown", || standings().iter().all(|s| s.condition == full)).await;
+}
