@@ -13,6 +13,8 @@ pub(super) const LARGEST: u64 = 1 << 20;
 const DEEPEST: usize = 64;
 /// Most values, aliases expanded.
 const MOST_VALUES: usize = 100_000;
+/// Bytes of a text that count as one value more.
+const PER_VALUE: usize = 64;
 
 /// A place in the file, both counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +88,8 @@ impl Builder {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 refuse_tag(mark, tag.is_some())?;
-                self.count(mark, 1)?;
+                let size = 1 + text.len() / PER_VALUE;
+                self.count(mark, size)?;
                 let plain = style == ScalarStyle::Plain;
                 let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let value = if null {
@@ -94,7 +97,7 @@ impl Builder {
                 } else {
                     Value::Scalar { text: text.into_owned(), plain }
                 };
-                self.finish(Node { mark, value }, anchor, 1)?;
+                self.finish(Node { mark, value }, anchor, size)?;
             }
             Event::SequenceStart(anchor, tag) => {
                 refuse_tag(mark, tag.is_some())?;
@@ -241,6 +244,13 @@ mod tests {
             let all = vec![format!("*a{}", i - 1); 10].join(",");
             bomb += &format!("a{i}: &a{i} [{all}]\n");
         }
+        let fault = read(&bomb).unwrap_err();
+        assert!(fault.what.contains("values"), "{fault:?}");
+    }
+
+    #[test]
+    fn a_bomb_of_one_long_text_is_refused() {
+        let bomb = format!("a: &a '{}'\nb: [{}]\n", "x".repeat(100_000), "*a,".repeat(1_000));
         let fault = read(&bomb).unwrap_err();
         assert!(fault.what.contains("values"), "{fault:?}");
     }
