@@ -44,6 +44,24 @@ role!(
     GossipAddr
 );
 
+impl ListenAddr {
+    /// Whether a listener here hears connections to `ip`: `0.0.0.0` hears all IPv4, `[::]` hears
+    /// both families.
+    pub fn hears(self, ip: IpAddr) -> bool {
+        let own = self.0.ip();
+        own == ip || (own.is_unspecified() && (own.is_ipv6() || ip.is_ipv4()))
+    }
+
+    /// Whether some connection could come to either of the two. Port 0 is the system's choice and
+    /// never meets another.
+    pub fn overlaps(self, other: ListenAddr) -> bool {
+        let (one, two) = (self.0, other.0);
+        one.port() == two.port()
+            && one.port() != 0
+            && (self.hears(two.ip()) || other.hears(one.ip()))
+    }
+}
+
 /// The host half of an [`Endpoint`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Host {
@@ -160,6 +178,19 @@ mod tests {
         for text in ["300.1.1.1:80", "::1:80", "-a:80", "a..b:80", ":80", "a b:80"] {
             assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::BadHost(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn a_wildcard_listener_overlaps_what_it_hears() {
+        let overlap = |a: &str, b: &str| {
+            let [a, b] = [a, b].map(|text| ListenAddr(text.parse().unwrap()));
+            assert_eq!(a.overlaps(b), b.overlaps(a));
+            a.overlaps(b)
+        };
+        assert!(overlap("0.0.0.0:80", "10.0.0.1:80") && overlap("[::]:80", "10.0.0.1:80"));
+        assert!(overlap("10.0.0.1:80", "10.0.0.1:80") && overlap("[::]:80", "0.0.0.0:80"));
+        assert!(!overlap("0.0.0.0:80", "10.0.0.1:81") && !overlap("0.0.0.0:80", "[::1]:80"));
+        assert!(!overlap("0.0.0.0:0", "10.0.0.1:0"));
     }
 
     #[test]

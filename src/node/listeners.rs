@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::base::ListenAddr;
-use crate::net::{TcpOptions, bind_listeners};
+use crate::net::{TcpOptions, bind_listener, bind_listeners};
 use crate::proxy::Workers;
 
 /// The addresses that the workers accept on now.
@@ -54,7 +54,15 @@ impl Listeners {
         let sockets = wanted
             .difference(&self.open)
             .map(|&address| {
-                bind_listeners(address.0, workers, tcp)
+                // Beside a wider or narrower listener of our own, which this reload closes, the
+                // address cannot be ours alone yet.
+                let beside_own = self.open.iter().any(|open| open.overlaps(address));
+                let sockets = if beside_own {
+                    (0..workers).map(|_| bind_listener(address.0, tcp)).collect()
+                } else {
+                    bind_listeners(address.0, workers, tcp)
+                };
+                sockets
                     .map(|sockets| (address, sockets))
                     .map_err(|error| ListenError { address: address.0, error })
             })

@@ -1,6 +1,6 @@
 //! Reload: everything at once, or nothing; and no live connection ends.
 
-use tidegate::admin::shapes::{Backends, Rules, Status};
+use tidegate::admin::shapes::{Backends, Members, Rules, Status};
 use tidegate::node::Reload;
 
 use crate::support::backend::Backend;
@@ -129,4 +129,34 @@ async fn what_a_reload_does_not_touch_keeps_its_state() {
 
     assert_eq!(world.reload(&limited(3, "2m")).await, Reload::Taken);
     assert!(served(world.at(8001)).await, "a new limit begins anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_may_become_narrower_and_wider_again() {
+    let backend = Backend::echo().await;
+    let host = host();
+    // Any address hears it, so the port must be nobody else's.
+    let free = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let (wide, narrow) = (format!("0.0.0.0:{free}"), format!("{host}:{free}"));
+    let listening = |listen: &str| format!("rules:\n{}", rule("web", listen, &backend, ""));
+    let world = World::start(host, &listening(&wide)).await;
+    let mut caller = Caller::connect(world.at(free)).await.unwrap();
+    assert!(caller.echoes().await);
+
+    assert_eq!(world.reload(&listening(&narrow)).await, Reload::Taken);
+    assert!(caller.echoes().await && served(world.at(free)).await);
+    assert!(!served(([127, 0, 0, 1], free).into()).await, "the wide listener is still there");
+    assert_eq!(world.reload(&listening(&wide)).await, Reload::Taken);
+    assert!(caller.echoes().await && served(([127, 0, 0, 1], free).into()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_cluster_says_its_own_name() {
+    let backend = Backend::echo().await;
+    let host = host();
+    let rules = format!("rules:\n{}", rule("web", &format!("{host}:8001"), &backend, ""));
+    let world = World::start(host, &rules).await;
+    let members: Members = world.view("/api/v1/members").await;
+    let status: Status = world.view("/api/v1/status").await;
+    assert_eq!(members.own, status.node);
 }

@@ -189,9 +189,11 @@ fn an_address_has_one_owner_and_both_are_named() {
         assert!(told[0].contains("`one`") && told[0].contains("`two`"), "{told:?}");
     }
     good(&two("\"10.0.0.1:80\"", "\"10.0.0.2:80\""));
-    good(&two("\"127.0.0.1:0\"", "\"127.0.0.1:0\""));
+    good(&two("\"127.0.0.1:0\"", "\"127.0.0.2:0\""));
     let both = good(&two("[\"[::]:80\", \"0.0.0.0:80\"]", "\"10.0.0.1:81\"")).plan;
     assert!(both.rules[0].listen[0].is_ipv4(), "beside [::], IPv4 must be bound first");
+    // A listener is known by what was written.
+    assert!(told(&two("\"127.0.0.1:0\"", "\"127.0.0.1:0\""))[0].contains("already"));
     assert!(
         told(&two("[\"10.0.0.1:80\", \"10.0.0.1:80\"]", "\"10.0.0.1:81\""))[0].contains("twice")
     );
@@ -287,4 +289,13 @@ fn a_syntax_fault_tells_its_likely_cause() {
         assert_eq!((faults.len(), fault.line), (1, Some(line)), "{text}: {faults}");
         assert!(fault.remedy.contains(remedy), "{text}: {faults}");
     }
+}
+
+#[test]
+fn a_rule_that_is_named_by_its_address_is_not_called_as_another_one() {
+    let text = "rules:
+  - { name: \"10.0.0.1:81\", listen: \"10.0.0.1:80\", backends: [\"b:1\"] }
+  - { listen: \"10.0.0.1:81\", backends: [\"b:1\"] }
+";
+    assert!(told(text)[0].contains("already the name of rules[0]"), "{:?}", told(text));
 }

@@ -1,19 +1,21 @@
 //! Listeners: one address has one owner, and no rule sends its connections to itself.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::Findings;
+use crate::base::ListenAddr;
 use crate::proxy::RulePlan;
 
-/// `rules` with their index in the file. Port 0 is the system's choice and never meets another.
+/// `rules` with their index in the file. Port 0 is the system's choice and
+/// meets nothing but its own like: a listener is known by the address that was written.
 pub(super) fn check(rules: &[(usize, RulePlan)], admin: SocketAddr, found: &mut Findings<'_>) {
     let mut owners: Vec<(SocketAddr, String, &RulePlan)> = Vec::new();
     for (i, rule) in rules {
         for (l, listen) in rule.listen.iter().enumerate() {
             let at = format!("rules[{i}].listen[{l}]");
+            meet(*listen, rule, &at, &owners, found);
             if listen.port() != 0 {
-                meet(*listen, rule, &at, &owners, found);
-                if overlap(*listen, admin) {
+                if ListenAddr(*listen).overlaps(ListenAddr(admin)) {
                     let what = format!(
                         "{listen} of rule `{}` is also where `admin.listen` ({admin}) listens",
                         rule.name
@@ -49,7 +51,7 @@ fn meet(
         }
         // One rule may name both families: `0.0.0.0` and `[::]`.
         let families = std::ptr::eq(*owner, rule) && other.is_ipv4() != listen.is_ipv4();
-        if overlap(*other, listen) && !families {
+        if ListenAddr(*other).overlaps(ListenAddr(listen)) && !families {
             let what = format!(
                 "{listen} of rule `{}` and {other} of rule `{}` ({other_at}) cannot both be bound: \
                  one covers the other",
@@ -65,22 +67,11 @@ fn meet(
 fn reach_itself(listen: SocketAddr, rule: &RulePlan, i: usize, found: &mut Findings<'_>) {
     for (b, backend) in rule.pool.backends.iter().enumerate() {
         let Some(address) = backend.address.literal() else { continue };
-        let here = address.ip().is_loopback() && covers(listen.ip(), address.ip());
+        let here = address.ip().is_loopback() && ListenAddr(listen).hears(address.ip());
         if address == listen || (here && address.port() == listen.port()) {
             let what = format!("{address} is the rule's own listener {listen}: a loop");
             let at = format!("rules[{i}].backends[{b}].address");
             found.fault(&at, what, "write the address of the server behind");
         }
     }
-}
-
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    a.port() == b.port()
-        && a.port() != 0
-        && (a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
-}
-
-/// Whether a socket on `any` hears `one`: `0.0.0.0` hears all IPv4, `[::]` hears both families.
-fn covers(any: IpAddr, one: IpAddr) -> bool {
-    any.is_unspecified() && (any.is_ipv6() || one.is_ipv4())
 }

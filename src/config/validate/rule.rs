@@ -24,13 +24,14 @@ pub(super) fn plans(
 ) -> Vec<(usize, RulePlan)> {
     let mut named: HashMap<RuleName, usize> = HashMap::new();
     let mut plans = Vec::with_capacity(rules.len());
+    let unnamed = |i: usize| rules[i].as_ref().is_some_and(|rule| rule.name.is_none());
     for (i, rule) in rules.iter().enumerate() {
         let Some(rule) = rule else { continue };
         let at = format!("rules[{i}]");
         let name = name(rule, i);
         match named.get(&name) {
             // Listening twice on one address is told by the listeners.
-            Some(_) if rule.name.is_none() => {}
+            Some(first) if rule.name.is_none() && unnamed(*first) => {}
             Some(first) => {
                 let what = format!("{} is already the name of rules[{first}]", quote(&name.0));
                 found.fault(&format!("{at}.name"), what, "give each rule a name of its own");
