@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Findings;
 use crate::base::{Host, NodeName};
-use crate::cluster::ClusterPlan;
+use crate::cluster::{ClusterPlan, is_public};
 use crate::config::file::{self, values};
 
 pub(super) fn plan(cluster: &file::Cluster, found: &mut Findings<'_>) -> ClusterPlan {
@@ -50,27 +50,6 @@ fn keep_private(field: &str, ip: IpAddr, found: &mut Findings<'_>) {
         let what = format!("{ip} is a public address, and gossip is plaintext in this version");
         let remedy = "write a private address, or `insecure: true` if you accept that";
         found.fault(field, what, remedy);
-    }
-}
-
-/// Neither this host, nor a private, link-local or carrier's shared network.
-fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let [a, b, ..] = ip.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            !(ip.is_unspecified()
-                || ip.is_loopback()
-                || ip.is_private()
-                || ip.is_link_local()
-                || shared)
-        }
-        IpAddr::V6(ip) => {
-            !(ip.is_unspecified()
-                || ip.is_loopback()
-                || ip.is_unique_local()
-                || ip.is_unicast_link_local())
-        }
     }
 }
 
