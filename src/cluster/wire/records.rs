@@ -217,8 +217,8 @@ impl Record {
     fn of(tag: u8, body: &[u8]) -> Result<Option<Record>, Undecodable> {
         Ok(Some(match tag {
             1 => Record::Join(decode::<Join>(body)?.checked()?),
-            2 => Record::Challenge(decode(body)?),
-            3 => Record::Refused(decode(body)?),
+            2 => Record::Challenge(decode::<Challenge>(body)?.checked()?),
+            3 => Record::Refused(decode::<Refused>(body)?.checked()?),
             4 => Record::Meta(decode::<Meta>(body)?.checked()?),
             5 => Record::AskMeta,
             6 => Record::Spent(decode(body)?),
@@ -243,13 +243,26 @@ impl Join {
 
 impl Meta {
     fn checked(self) -> Result<Meta, Undecodable> {
-        let short = [&self.name, &self.digest, &self.version];
-        if short.into_iter().any(|text| text.len() > MOST_TEXT) {
-            Err(Undecodable)
-        } else {
-            Ok(self)
-        }
+        let good = [&self.name, &self.digest, &self.version].into_iter().all(|text| showable(text));
+        if good { Ok(self) } else { Err(Undecodable) }
     }
+}
+
+impl Challenge {
+    fn checked(self) -> Result<Challenge, Undecodable> {
+        if showable(&self.name) { Ok(self) } else { Err(Undecodable) }
+    }
+}
+
+impl Refused {
+    fn checked(self) -> Result<Refused, Undecodable> {
+        if showable(&self.holder) { Ok(self) } else { Err(Undecodable) }
+    }
+}
+
+/// Whether a peer's text may stand in a log line or a terminal.
+fn showable(text: &str) -> bool {
+    text.len() <= MOST_TEXT && !text.chars().any(char::is_control)
 }
 
 /// All records of a payload that we know the type of.

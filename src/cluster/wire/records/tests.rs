@@ -115,3 +115,21 @@ fn a_join_for_somebody_else_is_refused() {
     join.meta.actor.node = NodeId(5);
     assert_eq!(records(&Record::Join(join).bytes()), Err(Undecodable));
 }
+
+#[test]
+fn a_peers_name_cannot_forge_lines_of_a_log_or_move_a_cursor() {
+    let actor = Actor { node: NodeId(1), boot: BootId::new(2) };
+    for (name, good) in [("n1", true), ("knoten ä", true), ("n\n1", false), ("\x1b[2J", false)] {
+        let name = name.to_owned();
+        let (digest, version) = (String::new(), String::new());
+        let asked_from = ([10, 0, 0, 1], 9090).into();
+        let said = [
+            Record::Meta(Meta { actor, seq: 1, name: name.clone(), digest, version }),
+            Record::Refused(Refused { to: actor, holder: name.clone() }),
+            Record::Challenge(Challenge { to: actor, asked_from, name, nonce: 1, highest: 0 }),
+        ];
+        for record in said {
+            assert_eq!(records(&record.bytes()).is_ok(), good, "{record:?}");
+        }
+    }
+}
