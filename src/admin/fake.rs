@@ -46,6 +46,7 @@ impl Fake {
                     authenticated: false,
                     advice: "keep it on a private network".into(),
                     alive: 2,
+                    fault: None,
                 }),
             },
             members: Members {

@@ -191,4 +191,7 @@ pub struct GossipStatus {
     pub advice: String,
     /// Alive members, this node included.
     pub alive: usize,
+    /// Why the cluster does not let this node in, with the remedy, while that stands.
+    #[serde(default)]
+    pub fault: Option<String>,
 }

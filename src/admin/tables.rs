@@ -233,6 +233,9 @@ pub fn status(view: &Status) -> String {
             let sealed = if gossip.authenticated { "yes" } else { "NO" };
             let advice = if gossip.advice.is_empty() { "" } else { ": " };
             lines.add("authenticated", &format!("{sealed}{advice}{}", gossip.advice));
+            if let Some(fault) = &gossip.fault {
+                lines.add("not let in", fault);
+            }
         }
     }
     lines.render()
@@ -305,6 +308,7 @@ web   cluster  token_bucket     300    600      1100      100       2200    12
         view.not_ready = vec!["draining".into()];
         view.config.ok = false;
         view.config.error = Some("lb.yaml:3: a\nlb.yaml:4: b".into());
+        view.gossip.as_mut().unwrap().fault = Some("n7 holds the address".into());
         let want = "\
 node           n1
 version        0.1.0
@@ -319,6 +323,7 @@ config file    has faults, so the configuration above runs on:
                lb.yaml:4: b
 gossip         10.0.0.1:9090, 2 alive
 authenticated  NO: keep it on a private network
+not let in     n7 holds the address
 ";
         assert_eq!(status(&view), want);
     }

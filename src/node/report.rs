@@ -97,12 +97,14 @@ fn status(node: &Node) -> shapes::Status {
             authenticated: cluster.figures().authenticated,
             advice: GOSSIP_ADVICE.to_owned(),
             alive: cluster.figures().alive as usize,
+            fault: cluster.fault(),
         }),
     }
 }
 
 fn members(node: &Node) -> shapes::Members {
-    let Some(cluster) = &node.cluster else { return shapes::Members::default() };
+    let own = node.name.to_string();
+    let Some(cluster) = &node.cluster else { return shapes::Members { own, members: Vec::new() } };
     let now = time::now();
     let members = cluster.members();
     let shape = |member: &crate::cluster::MemberView| shapes::Member {
@@ -120,7 +122,7 @@ fn members(node: &Node) -> shapes::Members {
         version: member.version.clone(),
         since_s: now.saturating_duration_since(member.since).as_secs_f64(),
     };
-    shapes::Members { own: node.name.to_string(), members: members.iter().map(shape).collect() }
+    shapes::Members { own, members: members.iter().map(shape).collect() }
 }
 
 fn rule_shape(rule: &Rule) -> shapes::Rule {
