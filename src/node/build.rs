@@ -45,14 +45,14 @@ fn build_rule(plan: &RulePlan, previous: &Snapshot, rooms: &Rooms) -> Arc<Rule> 
     }
     // Each part is asked for by its own piece of the plan: where that is as before, so is the part.
     let same = |part: fn(&RulePlan, &RulePlan) -> bool| old.filter(|old| part(&old.plan, plan));
-    let prefix = plan.rate_limit.as_ref().map_or(IPV6_PREFIX, |limit| limit.ipv6_prefix);
+    let prefix = ipv6_prefix(plan);
     Arc::new(Rule {
         pool: match same(|old, new| old.pool == new.pool) {
             Some(old) => Arc::clone(&old.pool),
             None => start_pool(plan, old.map(|old| &*old.pool), rooms),
         },
         access: Access::new(&plan.access),
-        caps: match same(|old, new| old.caps == new.caps) {
+        caps: match same(|old, new| old.caps == new.caps && same_clients(old, new)) {
             Some(old) => old.caps.clone(),
             None => caps(plan.caps, prefix),
         },
@@ -63,13 +63,24 @@ fn build_rule(plan: &RulePlan, previous: &Snapshot, rooms: &Rooms) -> Arc<Rule> 
                 .clone()
                 .map(|limit| Arc::new(Limiter::new(limit, rooms.salt, rooms.secret, time::now()))),
         },
-        client_pacers: match same(|old, new| old.bandwidth.client == new.bandwidth.client) {
+        client_pacers: match same(|old, new| {
+            old.bandwidth.client == new.bandwidth.client && same_clients(old, new)
+        }) {
             Some(old) => old.client_pacers.clone(),
             None => client_pacers(plan.bandwidth, prefix),
         },
         stats: old.map(|old| Arc::clone(&old.stats)).unwrap_or_default(),
         plan: plan.clone(),
     })
+}
+
+fn ipv6_prefix(plan: &RulePlan) -> u8 {
+    plan.rate_limit.as_ref().map_or(IPV6_PREFIX, |limit| limit.ipv6_prefix)
+}
+
+/// Whether both take the same connections for one client's.
+fn same_clients(old: &RulePlan, new: &RulePlan) -> bool {
+    ipv6_prefix(old) == ipv6_prefix(new)
 }
 
 fn start_pool(plan: &RulePlan, previous: Option<&Pool>, rooms: &Rooms) -> Arc<Pool> {
@@ -131,4 +142,49 @@ fn pools_only_in<'a>(
 /// All limiters of `snapshot`, for the registry that the cluster looks at.
 pub(super) fn limiters(snapshot: &Snapshot) -> Vec<Arc<Limiter>> {
     snapshot.rules.iter().filter_map(|rule| rule.limiter.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+    use crate::health::NoPeers;
+
+    fn plan(prefix: u8) -> Plan {
+        let text = format!(
+            "rules:
+  - listen: \"127.0.0.1:8001\"
+    backends: [\"127.0.0.1:8002\"]
+    connection_limit: {{ per_client: 1 }}
+    bandwidth_limit: {{ client: {{ upload_per_sec: 1KiB }} }}
+    rate_limit: {{ requests_per_second: 1, ipv6_prefix: {prefix} }}
+"
+        );
+        config::parse(&text, "lb.yaml", Path::new("")).unwrap().plan
+    }
+
+    #[tokio::test]
+    async fn counts_of_clients_begin_anew_only_when_clients_are_told_apart_otherwise() {
+        let rooms = Rooms {
+            resolver: Resolver::with_nameserver(([127, 0, 0, 1], 1).into()),
+            verdicts: Arc::default(),
+            peers: Arc::new(NoPeers),
+            limits: Arc::default(),
+            salt: 0,
+            secret: 0,
+        };
+        let first = snapshot(&plan(64), &Snapshot::empty(), &rooms).unwrap();
+        let kept = |next: &Snapshot| {
+            let (old, new) = (&first.rules[0], &next.rules[0]);
+            let caps = old.caps.as_ref().zip(new.caps.as_ref()).unwrap();
+            let pacers = old.client_pacers.as_ref().zip(new.client_pacers.as_ref()).unwrap();
+            (Arc::ptr_eq(caps.0, caps.1), Arc::ptr_eq(pacers.0, pacers.1))
+        };
+        let mut other = plan(64);
+        other.rules[0].idle_timeout *= 2;
+        assert_eq!(kept(&snapshot(&other, &first, &rooms).unwrap()), (true, true));
+        assert_eq!(kept(&snapshot(&plan(48), &first, &rooms).unwrap()), (false, false));
+    }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::boot::Node;
 use crate::config::{self, Plan};
+use crate::net::TcpOptions;
 
 /// What became of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +50,13 @@ impl Node {
 
     /// Some keys are read at start only.
     fn say_what_waits(&self, plan: &Plan) {
+        // The bound on handshakes is looked up at every accept.
+        let tcp = TcpOptions { max_handshakes: plan.tcp.max_handshakes, ..self.first.tcp };
         let waiting: Vec<&str> = [
             ("workers", plan.workers != self.first.workers),
             ("admin", plan.admin != self.first.admin),
             ("cluster", plan.cluster != self.first.cluster),
+            ("tcp (of open listeners)", plan.tcp != tcp),
             ("log.format", plan.log.format != self.first.log.format),
         ]
         .into_iter()
