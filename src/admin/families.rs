@@ -37,14 +37,12 @@ impl Families {
         labels: &[&str],
         series: impl IntoIterator<Item = (Labels, f64)>,
     ) {
-        let metrics = summed(series).map(|(values, value)| {
+        let metrics = each(labels, series, |metric, value| {
             let mut counter = Counter::default();
             counter.set_value(value);
-            let mut metric = Metric::from_label(pairs(labels, values));
             metric.set_counter(counter);
-            metric
         });
-        self.add(name, help, MetricType::COUNTER, metrics.collect());
+        self.add(name, help, MetricType::COUNTER, metrics);
     }
 
     /// A gauge per label set; series of the same labels are added up.
@@ -55,14 +53,12 @@ impl Families {
         labels: &[&str],
         series: impl IntoIterator<Item = (Labels, f64)>,
     ) {
-        let metrics = summed(series).map(|(values, value)| {
+        let metrics = each(labels, series, |metric, value| {
             let mut gauge = Gauge::default();
             gauge.set_value(value);
-            let mut metric = Metric::from_label(pairs(labels, values));
             metric.set_gauge(gauge);
-            metric
         });
-        self.add(name, help, MetricType::GAUGE, metrics.collect());
+        self.add(name, help, MetricType::GAUGE, metrics);
     }
 
     /// A histogram per label set, from counts per bucket that are *not* cumulative; a count
@@ -122,12 +118,22 @@ impl Families {
     }
 }
 
-fn summed(series: impl IntoIterator<Item = (Labels, f64)>) -> impl Iterator<Item = (Labels, f64)> {
+/// A metric per label set, series of the same labels added up; `set` gives it its value.
+fn each(
+    labels: &[&str],
+    series: impl IntoIterator<Item = (Labels, f64)>,
+    set: impl Fn(&mut Metric, f64),
+) -> Vec<Metric> {
     let mut by_labels: BTreeMap<Labels, f64> = BTreeMap::new();
-    for (labels, value) in series {
-        *by_labels.entry(labels).or_default() += value;
+    for (values, value) in series {
+        *by_labels.entry(values).or_default() += value;
     }
-    by_labels.into_iter()
+    let metric = |(values, value)| {
+        let mut metric = Metric::from_label(pairs(labels, values));
+        set(&mut metric, value);
+        metric
+    };
+    by_labels.into_iter().map(metric).collect()
 }
 
 fn pairs(names: &[&str], values: Labels) -> Vec<LabelPair> {
