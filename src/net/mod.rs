@@ -3,7 +3,6 @@
 
 pub mod connect;
 pub mod descriptors;
-pub mod files;
 pub mod listener;
 pub mod options;
 pub mod relay;
@@ -11,7 +10,6 @@ pub mod resolver;
 
 pub use connect::connect;
 pub use descriptors::{connections_for, raise_descriptor_limit};
-pub use files::raise_file_limit;
 pub use listener::{PauseCause, Pauses, poll_accept};
 pub use options::{Keepalive, TcpOptions, bind_listener, bind_listeners, bind_udp};
 pub use relay::{End, Meter, Side, Terms, relay};

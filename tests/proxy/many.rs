@@ -9,7 +9,7 @@ use crate::support::proxy::Proxy;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_connections_at_once_all_get_their_own_bytes_back() {
     // Each connection takes four descriptors of this process.
-    assert!(tidegate::net::raise_file_limit().unwrap() > 4200);
+    assert!(tidegate::net::raise_descriptor_limit().unwrap() > 4200);
     let backend = Backend::echo().await;
     let proxy = Proxy::before(&[backend.address]).await;
     let mut clients = Vec::new();
