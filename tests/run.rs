@@ -1,0 +1,123 @@
+//! A node as a process: what it takes from the system, and how it ends.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A node that runs until it ends, or is killed with its test.
+struct Node(Child);
+
+impl Node {
+    /// Runs `file`, with at most `files` open files to begin with.
+    fn start(file: &Path, files: u32) -> Node {
+        let program = env!("CARGO_BIN_EXE_tidegate");
+        let line = format!("ulimit -Sn {files}; exec {program} run --config {}", file.display());
+        Node(Command::new("sh").args(["-c", &line]).spawn().unwrap())
+    }
+
+    fn told(&self, signal: &str) {
+        let done = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
+        assert!(done.unwrap().success());
+    }
+
+    fn ended_within(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let mut status = None;
+        holds_within(patience, || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn holds_within(patience: Duration, mut what: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + patience;
+    while !what() {
+        if Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
+
+/// A configuration of one rule that listens on `listen`, with `more` rules behind it.
+fn write(file: &Path, listen: u16, backend: u16, more: &str) {
+    let text = format!(
+        "shutdown_timeout: 100ms
+admin: {{ listen: \"127.0.0.1:0\" }}
+rules:
+  - {{ listen: \"127.0.0.1:{listen}\", backends: [\"127.0.0.1:{backend}\"] }}
+{more}"
+    );
+    fs::File::create(file).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+/// A port that nobody else has just now.
+fn free() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn serves(port: u16) -> bool {
+    std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+/// Soft and hard limit of open files of process `id`.
+fn open_files(id: u32) -> Option<(u64, u64)> {
+    let limits = fs::read_to_string(format!("/proc/{id}/limits")).ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let mut words = line.split_whitespace().map(|word| word.parse().unwrap_or(u64::MAX));
+    Some((words.next()?, words.next()?))
+}
+
+#[test]
+fn a_node_takes_all_the_descriptors_that_it_may_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lb.yaml");
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = free();
+    write(&file, listen, backend.local_addr().unwrap().port(), "");
+    let node = Node::start(&file, 256);
+    assert!(holds_within(SOON, || serves(listen)), "it does not come up");
+    let (soft, hard) = open_files(node.0.id()).unwrap();
+    assert_eq!(soft, hard);
+}
+
+#[test]
+fn an_end_does_not_wait_for_a_reload_that_waits_for_checks() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lb.yaml");
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let backend = backend.local_addr().unwrap().port();
+    let listen = free();
+    write(&file, listen, backend, "");
+    let mut node = Node::start(&file, 256);
+    assert!(holds_within(SOON, || serves(listen)), "it does not come up");
+
+    // It takes the check's connection and never answers.
+    let dumb = TcpListener::bind("127.0.0.1:0").unwrap();
+    let more = format!(
+        "  - {{ listen: \"127.0.0.1:{}\", backends: [\"{}\"], health_check: {{ type: http, timeout: 1h }} }}
+",
+        free(),
+        dumb.local_addr().unwrap()
+    );
+    write(&file, listen, backend, &more);
+    node.told("-HUP");
+    let _asked = dumb.accept().unwrap();
+    node.told("-TERM");
+    let ended = node.ended_within(SOON);
+    assert!(ended.expect("it still waits for the check").success());
+}
