@@ -8,12 +8,14 @@
 //! A worker hands over values, not text, and never waits for a disk: what it costs is a short lock,
 //! and a wake-up at most once per batch.
 
+use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -30,13 +32,24 @@ pub(crate) use record::Record;
 const MOST_WAITING: usize = 16 * 1024;
 /// The writer gathers for this long before it writes.
 const GATHER: Duration = Duration::from_millis(5);
+/// What the writer gets to write the rest when the log is closed. A pipe that nobody reads must not
+/// hold up a stop or a reload.
+const PARTING: Duration = Duration::from_secs(1);
 
-/// An open access log. The last one to drop it waits until everything told is written.
+/// An open access log. The last one to drop it waits until everything told is written, or a second.
 #[derive(Debug)]
 pub struct AccessLog {
     plan: AccessLogPlan,
     desk: Arc<Desk>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Writer>>,
+}
+
+/// The writing thread.
+#[derive(Debug)]
+struct Writer {
+    thread: JoinHandle<()>,
+    /// Disconnected when the thread has ended, however it did.
+    ended: mpsc::Receiver<Infallible>,
 }
 
 /// Between the workers and the writer.
@@ -63,13 +76,8 @@ impl AccessLog {
     pub fn open(plan: &AccessLogPlan) -> io::Result<Arc<AccessLog>> {
         let output = open(&plan.output)?;
         let desk = Arc::new(Desk::default());
-        let writer = {
-            let (desk, plan) = (Arc::clone(&desk), plan.clone());
-            thread::Builder::new()
-                .name("access-log".to_owned())
-                .spawn(move || write(&desk, &plan, output))?
-        };
-        Ok(Arc::new(AccessLog { plan: plan.clone(), desk, writer: Mutex::new(Some(writer)) }))
+        let writer = Mutex::new(Some(Writer::start(&desk, plan, output)?));
+        Ok(Arc::new(AccessLog { plan: plan.clone(), desk, writer }))
     }
 
     /// What it was opened for.
@@ -110,10 +118,25 @@ impl Drop for AccessLog {
     fn drop(&mut self) {
         self.desk.tray.lock().closing = true;
         self.desk.bell.notify_one();
-        if let Some(writer) = self.writer.lock().take() {
-            // A panic of the writer has been told on stderr.
-            let _ = writer.join();
+        let Some(writer) = self.writer.lock().take() else { return };
+        if writer.ended.recv_timeout(PARTING) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::error!("the access log's output takes nothing: its last lines are lost");
+            return;
         }
+        // A panic of the writer has been told on stderr.
+        let _ = writer.thread.join();
+    }
+}
+
+impl Writer {
+    fn start(desk: &Arc<Desk>, plan: &AccessLogPlan, output: File) -> io::Result<Writer> {
+        let (alive, ended) = mpsc::channel();
+        let (desk, plan) = (Arc::clone(desk), plan.clone());
+        let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            let _alive = alive;
+            write(&desk, &plan, output);
+        })?;
+        Ok(Writer { thread, ended })
     }
 }
 
@@ -170,7 +193,11 @@ impl Desk {
 fn open(output: &AccessLogOutput) -> io::Result<File> {
     match output {
         AccessLogOutput::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
-        AccessLogOutput::File(path) => OpenOptions::new().append(true).create(true).open(path),
+        AccessLogOutput::File(path) => {
+            OpenOptions::new().append(true).create(true).open(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })
+        }
     }
 }
 

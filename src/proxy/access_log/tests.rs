@@ -123,11 +123,8 @@ fn a_writer_that_cannot_keep_up_costs_lines_and_not_time() {
     // A pipe that nobody reads stands for a disk that hangs.
     let plan = AccessLogPlan { output: AccessLogOutput::File(path), format: AccessLogFormat::Text };
     let desk = Arc::new(Desk::default());
-    let writer = {
-        let (desk, plan) = (Arc::clone(&desk), plan.clone());
-        let output = File::from(std::os::fd::OwnedFd::from(write));
-        thread::spawn(move || super::write(&desk, &plan, output))
-    };
+    let output = File::from(std::os::fd::OwnedFd::from(write));
+    let writer = Writer::start(&desk, &plan, output).unwrap();
     let log = AccessLog { plan, desk, writer: Mutex::new(Some(writer)) };
     const TOLD: u64 = 3 * MOST_WAITING as u64;
     for _ in 0..TOLD {
@@ -138,4 +135,37 @@ fn a_writer_that_cannot_keep_up_costs_lines_and_not_time() {
     // The writer meets a broken pipe and ends.
     drop(read);
     drop(log);
+}
+
+#[test]
+fn an_output_that_nobody_reads_does_not_hold_up_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    // Open for both, so that writing waits for a reader instead of failing.
+    let unread = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let plan = AccessLogPlan { output: AccessLogOutput::File(path), format: AccessLogFormat::Json };
+    let log = AccessLog::open(&plan).unwrap();
+    // More than a pipe holds.
+    for _ in 0..10_000 {
+        log.tell(record(Reason::Ok, None));
+    }
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        drop(log);
+        tell.send(()).unwrap();
+    });
+    told.recv_timeout(PARTING * 10).unwrap();
+    drop(unread);
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_named() {
+    let plan = AccessLogPlan {
+        output: AccessLogOutput::File("/nowhere/at/all.log".into()),
+        format: AccessLogFormat::Json,
+    };
+    let error = AccessLog::open(&plan).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/at/all.log"), "{error}");
 }
