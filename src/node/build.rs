@@ -54,7 +54,7 @@ fn build_rule(plan: &RulePlan, previous: &Snapshot, rooms: &Rooms) -> Arc<Rule> 
         access: Access::new(&plan.access),
         caps: match same(|old, new| old.caps == new.caps && same_clients(old, new)) {
             Some(old) => old.caps.clone(),
-            None => caps(plan.caps, prefix),
+            None => caps(plan.caps, prefix, old.and_then(|old| old.caps.as_deref())),
         },
         limiter: match same(|old, new| old.rate_limit == new.rate_limit) {
             Some(old) => old.limiter.clone(),
@@ -92,8 +92,13 @@ fn start_pool(plan: &RulePlan, previous: Option<&Pool>, rooms: &Rooms) -> Arc<Po
     Pool::start(plan.pool.clone(), windows, previous, rand::random())
 }
 
-fn caps(plan: CapsPlan, ipv6_prefix: u8) -> Option<Arc<Caps>> {
-    (plan != CapsPlan::default()).then(|| Arc::new(Caps::new(plan, ipv6_prefix)))
+fn caps(plan: CapsPlan, ipv6_prefix: u8, previous: Option<&Caps>) -> Option<Arc<Caps>> {
+    (plan != CapsPlan::default()).then(|| {
+        Arc::new(match previous {
+            Some(previous) => previous.succeed(plan, ipv6_prefix),
+            None => Caps::new(plan, ipv6_prefix),
+        })
+    })
 }
 
 fn client_pacers(plan: BandwidthPlan, ipv6_prefix: u8) -> Option<Arc<ClientPacers>> {

@@ -19,6 +19,12 @@ const SHARDS: usize = 64;
 pub struct Caps {
     plan: CapsPlan,
     ipv6_prefix: u8,
+    inside: Arc<Inside>,
+}
+
+/// Who is in.
+#[derive(Debug)]
+struct Inside {
     /// Connections per client; only clients with a connection have an entry.
     clients: Box<[Mutex<HashMap<IpAddr, u32>>]>,
     hash: RandomState,
@@ -28,7 +34,7 @@ pub struct Caps {
 /// The right to be connected; given back on drop.
 #[derive(Debug)]
 pub struct Permit {
-    caps: Arc<Caps>,
+    inside: Arc<Inside>,
     /// Whose count goes down; `None` when clients are not counted.
     client: Option<IpAddr>,
 }
@@ -55,13 +61,21 @@ impl CapReached {
 impl Caps {
     /// IPv6 clients count together by `ipv6_prefix` bits.
     pub fn new(plan: CapsPlan, ipv6_prefix: u8) -> Self {
-        Caps {
-            plan,
-            ipv6_prefix,
+        let inside = Inside {
             clients: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hash: RandomState::new(),
             active: AtomicU32::new(0),
+        };
+        Caps { plan, ipv6_prefix, inside: Arc::new(inside) }
+    }
+
+    /// Other caps over the same connections: those that are in count on. Only clients of another
+    /// prefix length begin anew, for they are others.
+    pub fn succeed(&self, plan: CapsPlan, ipv6_prefix: u8) -> Self {
+        if ipv6_prefix != self.ipv6_prefix {
+            return Caps::new(plan, ipv6_prefix);
         }
+        Caps { plan, ipv6_prefix, inside: Arc::clone(&self.inside) }
     }
 
     /// A permit for one more connection of `client`, or the cap that says no (the client's own
@@ -69,22 +83,22 @@ impl Caps {
     pub fn enter(self: &Arc<Self>, client: IpAddr) -> Result<Permit, CapReached> {
         let Some(most) = self.plan.per_client else {
             self.enter_total()?;
-            return Ok(Permit { caps: Arc::clone(self), client: None });
+            return Ok(Permit { inside: Arc::clone(&self.inside), client: None });
         };
         let client = client_key(client, self.ipv6_prefix);
-        let mut clients = self.shard(client).lock();
+        let mut clients = self.inside.shard(client).lock();
         let connections = clients.get(&client).copied().unwrap_or(0);
         if connections >= most.get() {
             return Err(CapReached::PerClient);
         }
         self.enter_total()?;
         clients.insert(client, connections + 1);
-        Ok(Permit { caps: Arc::clone(self), client: Some(client) })
+        Ok(Permit { inside: Arc::clone(&self.inside), client: Some(client) })
     }
 
     /// Connections with a permit now.
     pub fn active(&self) -> u32 {
-        self.active.load(Ordering::Relaxed)
+        self.inside.active.load(Ordering::Relaxed)
     }
 
     /// The caps.
@@ -94,14 +108,17 @@ impl Caps {
 
     fn enter_total(&self) -> Result<(), CapReached> {
         let most = self.plan.total.map_or(u32::MAX, |total| total.get());
-        self.active
+        self.inside
+            .active
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |active| {
                 (active < most).then_some(active + 1)
             })
             .map(|_| ())
             .map_err(|_| CapReached::Total)
     }
+}
 
+impl Inside {
     fn shard(&self, client: IpAddr) -> &Mutex<HashMap<IpAddr, u32>> {
         &self.clients[self.hash.hash_one(client) as usize % SHARDS]
     }
@@ -110,11 +127,11 @@ impl Caps {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(client) = self.client else {
-            self.caps.active.fetch_sub(1, Ordering::Relaxed);
+            self.inside.active.fetch_sub(1, Ordering::Relaxed);
             return;
         };
-        let mut clients = self.caps.shard(client).lock();
-        self.caps.active.fetch_sub(1, Ordering::Relaxed);
+        let mut clients = self.inside.shard(client).lock();
+        self.inside.active.fetch_sub(1, Ordering::Relaxed);
         if let Some(connections) = clients.get_mut(&client) {
             *connections -= 1;
             if *connections == 0 {
@@ -163,6 +180,19 @@ mod tests {
     }
 
     #[test]
+    fn connections_count_on_when_the_caps_change() {
+        let before = caps(2, 3);
+        let permit = before.enter(ip("192.0.2.1")).unwrap();
+        let after = CapsPlan { per_client: NonZeroU32::new(1), total: NonZeroU32::new(2) };
+        let after = Arc::new(before.succeed(after, 64));
+        assert_eq!(after.enter(ip("192.0.2.1")).unwrap_err(), CapReached::PerClient);
+        let _other = after.enter(ip("192.0.2.2")).unwrap();
+        assert_eq!(after.enter(ip("192.0.2.3")).unwrap_err(), CapReached::Total);
+        drop(permit);
+        assert!(after.enter(ip("192.0.2.1")).is_ok());
+    }
+
+    #[test]
     fn an_ipv6_prefix_is_one_client() {
         let caps = caps(1, 0);
         let _permit = caps.enter(ip("2001:db8::1")).unwrap();
@@ -176,7 +206,7 @@ mod tests {
         for n in 0..10_000u32 {
             caps.enter(IpAddr::V4(n.into())).unwrap();
         }
-        assert_eq!(caps.clients.iter().map(|shard| shard.lock().len()).sum::<usize>(), 0);
+        assert_eq!(caps.inside.clients.iter().map(|shard| shard.lock().len()).sum::<usize>(), 0);
         assert_eq!(caps.active(), 0);
     }
 
