@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::boot::Node;
+use super::run::say_warnings;
 use crate::config::{self, Plan};
 use crate::net::TcpOptions;
 
@@ -20,8 +21,8 @@ pub enum Reload {
 impl Node {
     /// Reads the file at `path` again and takes it over whole, or not at all.
     pub async fn reload(&self, path: &Path) -> Reload {
-        let plan = match config::load(path) {
-            Ok(loaded) => loaded.plan,
+        let config::Loaded { plan, warnings } = match config::load(path) {
+            Ok(loaded) => loaded,
             Err(faults) => return self.refuse(&faults),
         };
         if plan == *self.plan() {
@@ -30,6 +31,7 @@ impl Node {
             tracing::info!("reload: nothing has changed");
             return Reload::Unchanged;
         }
+        say_warnings(&warnings, path);
         self.say_what_waits(&plan);
         let digest = plan.digest.clone();
         match self.take_over(plan).await {

@@ -21,14 +21,18 @@ pub fn run(path: &Path) -> ExitCode {
         Err(faults) => return refuse(&faults),
     };
     let level = logging::init(&loaded.plan.log);
-    for warning in &loaded.warnings {
-        tracing::warn!("{}", warning.in_file(&path.display().to_string()));
-    }
+    say_warnings(&loaded.warnings, path);
     say_descriptors();
     match control_runtime() {
         Ok(runtime) => runtime.block_on(serve(path, loaded.plan, watch, &level)),
         Err(error) => refuse(&format_args!("cannot start the control runtime: {error}")),
     }
+}
+
+/// What was accepted and is probably not meant: at start and at every reload.
+pub(super) fn say_warnings(warnings: &[config::Fault], path: &Path) {
+    let file = path.display().to_string();
+    warnings.iter().for_each(|warning| tracing::warn!("{}", warning.in_file(&file)));
 }
 
 /// Descriptors are what a proxy runs out of first.
