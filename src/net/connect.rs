@@ -19,3 +19,10 @@ pub async fn connect(addr: SocketAddr, opts: &TcpOptions) -> io::Result<TcpStrea
     opts.apply_nodelay(&SockRef::from(&socket))?;
     socket.connect(addr).await
 }
+
+/// Whether a failed connect says nothing of whom it was to reach: this process or machine is out of
+/// descriptors, buffers or memory.
+pub fn is_own_lack(error: &io::Error) -> bool {
+    let lacks = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| lacks.contains(&code))
+}

@@ -8,7 +8,7 @@ pub mod options;
 pub mod relay;
 pub mod resolver;
 
-pub use connect::connect;
+pub use connect::{connect, is_own_lack};
 pub use descriptors::{connections_for, raise_descriptor_limit};
 pub use listener::{PauseCause, Pauses, poll_accept};
 pub use options::{Keepalive, TcpOptions, bind_listener, bind_listeners, bind_udp};

@@ -1,5 +1,6 @@
 //! One check of one backend. Its cost is bounded by the caller's timeout and by the sizes here.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,31 +19,60 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Most bytes of a body that are searched.
 const MAX_BODY: usize = 64 * 1024;
 
-/// Checks once; `Ok` and `Err` both say in words what was found.
+/// What a check found, in words.
+#[derive(Debug)]
+pub(super) enum Finding {
+    /// The backend is well.
+    Good(String),
+    /// It is not.
+    Bad(String),
+    /// Nothing was learnt of it: this node could not even ask.
+    Nothing(String),
+}
+
+impl From<Result<String, String>> for Finding {
+    fn from(found: Result<String, String>) -> Self {
+        match found {
+            Ok(said) => Finding::Good(said),
+            Err(said) => Finding::Bad(said),
+        }
+    }
+}
+
+impl From<io::Error> for Finding {
+    fn from(error: io::Error) -> Self {
+        let said = format!("connect: {error}");
+        if net::is_own_lack(&error) { Finding::Nothing(said) } else { Finding::Bad(said) }
+    }
+}
+
+/// Checks once.
 pub(super) async fn check(
     plan: &CheckPlan,
     address: SocketAddr,
     name: &str,
     tcp: &TcpOptions,
-) -> Result<String, String> {
-    let Some(kind) = &plan.kind else { return Ok("checks are off".to_owned()) };
+) -> Finding {
+    let Some(kind) = &plan.kind else { return Finding::Good("checks are off".to_owned()) };
     let target = SocketAddr::new(address.ip(), plan.port.unwrap_or(address.port()));
     let work = async {
-        let stream =
-            net::connect(target, tcp).await.map_err(|error| format!("connect: {error}"))?;
+        let stream = match net::connect(target, tcp).await {
+            Ok(stream) => stream,
+            Err(error) => return error.into(),
+        };
         match kind {
-            CheckKind::Tcp => Ok("connected".to_owned()),
+            CheckKind::Tcp => Finding::Good("connected".to_owned()),
             CheckKind::Http { path, host, expect_status, expect_body } => {
                 let host = host.as_deref().unwrap_or(name);
                 let answer =
                     Asked { path, host, expect_status, expect_body: expect_body.as_deref() };
-                answer.of(stream).await
+                answer.of(stream).await.into()
             }
         }
     };
     match tokio::time::timeout(plan.timeout, work).await {
         Ok(found) => found,
-        Err(_) => Err(format!("no answer in {}", Millis(plan.timeout))),
+        Err(_) => Finding::Bad(format!("no answer in {}", Millis(plan.timeout))),
     }
 }
 
@@ -124,5 +154,19 @@ struct Millis(Duration);
 impl std::fmt::Display for Millis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ms", self.0.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_descriptors_finds_nothing_out() {
+        let of = |code| Finding::from(io::Error::from_raw_os_error(code));
+        assert!(matches!(of(libc::EMFILE), Finding::Nothing(_)));
+        assert!(matches!(of(libc::ECONNREFUSED), Finding::Bad(_)));
+        // An IPv6 backend on a host without IPv6: it cannot be used, and that should be seen.
+        assert!(matches!(of(libc::EADDRNOTAVAIL), Finding::Bad(_)));
     }
 }

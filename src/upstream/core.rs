@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::board::{Backend, Board, Health, Legacy, Task, word};
+use super::check::Finding;
 use super::picture::Picture;
 use super::plan::PoolPlan;
 use super::pool::PoolWindows;
@@ -46,12 +47,15 @@ pub(super) struct Core {
 
 impl Core {
     /// A check's result.
-    pub(super) fn checked(&self, address: SocketAddr, found: Result<String, String>, now: Instant) {
+    pub(super) fn checked(&self, address: SocketAddr, found: Finding, now: Instant) {
         let mut board = self.board.lock();
         let Some(backend) = board.find(address) else { return };
         let (good, said) = match found {
-            Ok(said) => (true, said),
-            Err(said) => (false, said),
+            Finding::Good(said) => (true, said),
+            Finding::Bad(said) => (false, said),
+            // Neither a success nor a failure in a row: a node that runs out of descriptors must
+            // not call its backends down, and tell its peers so.
+            Finding::Nothing(said) => return backend.health.last_check = said,
         };
         let first = backend.health.streak.verdict().is_none();
         let turned = backend.health.streak.note(good, &self.plan.check);

@@ -195,7 +195,7 @@ impl Trip<'_> {
                 lease.account().connected();
                 return Ok(Some(stream));
             }
-            Ok(Err(error)) if is_ours(&error) => {
+            Ok(Err(error)) if net::is_own_lack(&error) => {
                 // Nothing that another backend, or an ejection, could mend.
                 return Err(DialError::Connect { address, error, attempts });
             }
@@ -209,13 +209,6 @@ impl Trip<'_> {
         self.last_error = Some(fault);
         Ok(None)
     }
-}
-
-/// Whether a failed connect says nothing of the backend: this process or machine is out of
-/// descriptors, buffers or memory.
-fn is_ours(error: &io::Error) -> bool {
-    let ours = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
-    error.raw_os_error().is_some_and(|code| ours.contains(&code))
 }
 
 /// Whether a fault speaks against the backend. Having no local port left for it does not, though
