@@ -9,10 +9,11 @@
 //! and a wake-up at most once per batch.
 
 use std::convert::Infallible;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -194,7 +195,11 @@ fn open(output: &AccessLogOutput) -> io::Result<File> {
     match output {
         AccessLogOutput::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
         AccessLogOutput::File(path) => {
-            OpenOptions::new().append(true).create(true).open(path).map_err(|error| {
+            // A named pipe that is opened for reading too does not wait for its reader, who would
+            // hold up a start, a reload and the stop behind it.
+            let pipe = fs::metadata(path).is_ok_and(|about| about.file_type().is_fifo());
+            let mut how = OpenOptions::new();
+            how.append(true).create(true).read(pipe).open(path).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", path.display()))
             })
         }
