@@ -98,6 +98,8 @@ impl Drop for Cluster {
 fn image() {
     let context = tempfile::tempdir().unwrap();
     std::fs::copy(binary(), context.path().join("tidegate")).unwrap();
+    let named = || run(Command::new("docker").args(["images", "-q", "tidegate:local"]), SOON);
+    let before = named();
     run(
         Command::new("docker")
             .args(["build", "--tag", "tidegate:local", "--file"])
@@ -105,6 +107,10 @@ fn image() {
             .arg(context.path()),
         Duration::from_secs(120),
     );
+    // The one of a run before has no name any more.
+    if !before.is_empty() && before != named() {
+        let _ = try_run(Command::new("docker").args(["rmi", before.trim()]), SOON);
+    }
 }
 
 /// One service's container.
