@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::guard::Guard;
 use super::routes;
 use super::sources::Sources;
 use crate::base::{Drain, Draining};
+use crate::net;
 
 /// Most bytes of a request's head; hyper answers 431 to more.
 const MAX_HEAD: usize = 16 * 1024;
@@ -26,6 +28,9 @@ const MAX_HEADERS: usize = 64;
 const PARTING: Duration = Duration::from_secs(1);
 /// Rest after a failed accept (descriptors ran out, say): retrying at once would only burn CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors kept for admin: a node whose clients took all others must still answer its probes,
+/// or it is restarted for being busy.
+const RESERVE: usize = 8;
 
 /// How the admin listener serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +77,10 @@ pub async fn serve(
     let guard = Guard::new(plan.token.as_deref());
     let shared = Arc::new(Shared { plan, guard, sources });
     let mut connections = Connections::default();
+    let mut reserve = Reserve::default();
     let mut failing = false;
     loop {
+        reserve.fill();
         let accepted = tokio::select! {
             biased;
             () = drain.reached(Draining::Over) => break,
@@ -86,6 +93,7 @@ pub async fn serve(
                 connections.make_room(shared.plan.max_connections);
                 connections.add(attend(stream, Arc::clone(&shared), drain.clone()));
             }
+            Err(error) if net::is_own_lack(&error) && reserve.spend() => {}
             Err(error) => {
                 // Said once per row of failures: at ten per second it would drown the log.
                 if !std::mem::replace(&mut failing, true) {
@@ -135,6 +143,25 @@ fn answer(
 ) -> routes::Answer {
     let (head, _body) = request.into_parts();
     routes::answer(&head, local, &shared.guard, &*shared.sources)
+}
+
+/// Open descriptors of nothing, closed one by one when accepting finds none left.
+#[derive(Default)]
+struct Reserve(Vec<File>);
+
+impl Reserve {
+    /// Takes back what was spent, as far as there is any.
+    fn fill(&mut self) {
+        while self.0.len() < RESERVE {
+            let Ok(nothing) = File::open("/dev/null") else { return };
+            self.0.push(nothing);
+        }
+    }
+
+    /// Frees a descriptor; `false` when all are spent.
+    fn spend(&mut self) -> bool {
+        self.0.pop().is_some()
+    }
 }
 
 /// The live connections, oldest first.

@@ -213,3 +213,13 @@ async fn a_draining_node_still_answers_and_ends_when_it_is_over() {
     assert_eq!(rest(&mut idle).await, "");
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+#[test]
+fn a_reserve_gives_what_it_has_and_fills_up_again() {
+    let mut reserve = Reserve::default();
+    assert!(!reserve.spend());
+    reserve.fill();
+    assert!((0..RESERVE).all(|_| reserve.spend()) && !reserve.spend());
+    reserve.fill();
+    assert!(reserve.spend());
+}
