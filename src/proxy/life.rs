@@ -29,7 +29,9 @@ use super::worker::Handshake;
 /// A connection just accepted; it counts among the worker's handshakes until it is relayed.
 pub(super) struct Accepted {
     stream: TcpStream,
-    _handshake: Handshake,
+    /// Given back early by who waits in a queue, which has a bound of its own: else one client over
+    /// its limit could take all handshakes.
+    handshake: Option<Handshake>,
 }
 
 /// Somebody whose address may connect.
@@ -82,7 +84,7 @@ async fn walk(accepted: Accepted, tale: &mut Tale) -> Result<Outcome, Refusal> {
 
 impl Accepted {
     pub(super) fn new(stream: TcpStream, handshake: Handshake) -> Self {
-        Accepted { stream, _handshake: handshake }
+        Accepted { stream, handshake: Some(handshake) }
     }
 
     /// By network, before anything is read: here refusing is cheapest.
@@ -109,7 +111,7 @@ impl Peer {
 
 impl Client {
     /// By the rule's limits: connections at once, connections per second.
-    async fn admit_client(self, tale: &Tale) -> Result<Admitted, Refusal> {
+    async fn admit_client(mut self, tale: &Tale) -> Result<Admitted, Refusal> {
         let (rule, ip) = (&tale.rule, self.address.ip());
         let permit = match rule.caps.as_ref().map(|caps| caps.enter(ip)).transpose() {
             Ok(permit) => permit,
@@ -124,6 +126,7 @@ impl Client {
                 Action::Drop => return Err(Refusal::reset(self.peer.0.stream, outcome)),
                 // Boxed: waiting is rare, and would make every connection's future larger.
                 Action::Delay { max, .. } => {
+                    drop(self.peer.0.handshake.take());
                     if !Box::pin(wait_for_token(limiter, self.address, retry_after, max)).await {
                         return Err(self.peer.0.refuse(outcome));
                     }
@@ -162,8 +165,11 @@ async fn wait_for_token(
 
 impl Admitted {
     /// A backend, connected.
-    async fn dial(self, tale: &mut Tale) -> Result<Leased, Refusal> {
+    async fn dial(mut self, tale: &mut Tale) -> Result<Leased, Refusal> {
         let waited = tale.age();
+        if tale.rule.plan.pool.queue.size > 0 {
+            drop(self.client.peer.0.handshake.take());
+        }
         // Boxed: dialling ends long before the relay does, whose memory it would else take.
         let dialed = Box::pin(tale.rule.pool.dial(self.client.address)).await;
         match dialed {
