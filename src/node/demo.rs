@@ -39,7 +39,7 @@ fn host(at: usize) -> Ipv4Addr {
 
 /// Runs until Ctrl-C. Exit codes: 0, or 1 when something could not be started.
 pub fn demo() -> ExitCode {
-    logging::init(&LogPlan { level: "warn".into(), format: LogFormat::Text });
+    let _log = logging::init(&LogPlan { level: "warn".into(), format: LogFormat::Text });
     // The demo shares its descriptors with its backends; what it gets is enough to try it.
     let _ = raise_descriptor_limit();
     match control_runtime() {

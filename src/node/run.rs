@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::boot::Node;
-use super::logging::{self, LogLevel};
+use super::logging::{self, Log};
 use crate::config::{self, Plan, Watch};
 use crate::net::{connections_for, raise_descriptor_limit};
 
@@ -20,11 +20,11 @@ pub fn run(path: &Path) -> ExitCode {
         Ok(loaded) => loaded,
         Err(faults) => return refuse(&faults),
     };
-    let level = logging::init(&loaded.plan.log);
+    let log = logging::init(&loaded.plan.log);
     say_warnings(&loaded.warnings, path);
     say_descriptors();
     match control_runtime() {
-        Ok(runtime) => runtime.block_on(serve(path, loaded.plan, watch, &level)),
+        Ok(runtime) => runtime.block_on(serve(path, loaded.plan, watch, &log)),
         Err(error) => refuse(&format_args!("cannot start the control runtime: {error}")),
     }
 }
@@ -91,7 +91,7 @@ impl Stop {
     }
 }
 
-async fn serve(path: &Path, plan: Plan, mut watch: Watch, level: &LogLevel) -> ExitCode {
+async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode {
     let signals = Stop::new().and_then(|stop| Ok((stop, signal(SignalKind::hangup())?)));
     let (mut stop, mut hangup) = match signals {
         Ok(signals) => signals,
@@ -121,7 +121,7 @@ async fn serve(path: &Path, plan: Plan, mut watch: Watch, level: &LogLevel) -> E
                 }
                 // A reload waits for first checks; who wants the node to stop does not.
                 tokio::select! {
-                    _ = node.reload(path) => level.change(&node.plan().log),
+                    _ = node.reload(path) => log.change_level(&node.plan().log),
                     name = stop.asked() => break tracing::info!(why = name, "stop"),
                 }
             }
