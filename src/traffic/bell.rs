@@ -17,9 +17,11 @@ impl Bell {
         let _ = self.wake.set(wake);
     }
 
-    /// Called by workers, for every admission past a threshold: a load, but for the first one.
+    /// Called by workers, for every admission past a threshold. Sequentially consistent, as
+    /// `answered` is: a mark that the look after `answered` does not see rings a bell that is not
+    /// rung any more.
     pub(super) fn ring(&self) {
-        let asked = self.rung.load(Ordering::Relaxed) || self.rung.swap(true, Ordering::AcqRel);
+        let asked = self.rung.swap(true, Ordering::SeqCst);
         if let (false, Some(wake)) = (asked, self.wake.get()) {
             wake();
         }
@@ -28,7 +30,7 @@ impl Bell {
     /// Whoever was woken looks now: who rings from here on may be missed by that look, and wakes
     /// again.
     pub(super) fn answered(&self) {
-        self.rung.store(false, Ordering::Release);
+        self.rung.swap(false, Ordering::SeqCst);
     }
 }
 

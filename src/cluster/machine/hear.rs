@@ -1,5 +1,7 @@
 //! What comes in.
 
+use std::collections::HashSet;
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -32,7 +34,19 @@ impl Machine {
             Kind::Swim => self.hear_swim(now, opened)?,
             kind => {
                 let records = records(opened.payload).map_err(|_| Reason::Undecodable)?;
+                let mut asked = HashSet::new();
                 for record in records {
+                    // An ask is answered by more bytes than it has: once per datagram will do.
+                    let ask = matches!(
+                        record,
+                        Record::AskMeta
+                            | Record::AskHealth
+                            | Record::HealthBeat(_)
+                            | Record::ViewBeat(_)
+                    );
+                    if ask && !asked.insert(mem::discriminant(&record)) {
+                        return Err(Reason::Undecodable);
+                    }
                     self.hear_record(now, from, opened.sender, kind, record)?;
                 }
             }
