@@ -155,7 +155,7 @@ fn backends(out: &mut Families, backends: &[shapes::Backend]) {
     }
     out.gauges(
         "tidegate_backend_up",
-        "1 when this node finds the backend up (neither down, ejected, draining nor unchecked).",
+        "1 when this node finds the backend up (neither down, ejected nor draining).",
         labels,
         up.into_iter().map(|(key, up)| (key, flag(up))),
     );
@@ -182,7 +182,7 @@ fn backends(out: &mut Families, backends: &[shapes::Backend]) {
         "Backends of the rule by state.",
         &["rule", "state"],
         backends.iter().flat_map(|backend| {
-            ["up", "down", "drain", "ejected", "unchecked"].map(|state| {
+            ["up", "down", "drain", "ejected"].map(|state| {
                 (vec![backend.rule.clone(), state.into()], flag(backend.state == state))
             })
         }),
@@ -259,6 +259,12 @@ fn gossip(out: &mut Families, figures: &GossipMetrics) {
     out.gauge("tidegate_gossip_health_score", score, figures.health_score as f64);
     let throttled = "Times that the traffic cap held gossip back.";
     out.counter("tidegate_gossip_throttled_total", throttled, figures.throttled as f64);
+    let restarts = "Panics that the gossip agent survived by a new start.";
+    out.counter("tidegate_gossip_restarts_total", restarts, figures.restarts as f64);
+    let silent = "Seconds since the gossip agent last ran; it runs several times a second.";
+    out.gauge("tidegate_gossip_silent_seconds", silent, figures.silent_s);
+    let duplicates = "Alive nodes that share a name, and claims of others on this address.";
+    out.gauge("tidegate_gossip_duplicates", duplicates, figures.duplicates as f64);
 }
 
 fn process(out: &mut Families, process: Process) {

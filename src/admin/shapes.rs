@@ -88,7 +88,7 @@ pub struct Backend {
     pub address: String,
     /// As configured.
     pub name: String,
-    /// `up`, `down`, `drain` or `ejected`; `unchecked` before the first result.
+    /// `up`, `down`, `drain` or `ejected`; `down` before the first result.
     pub state: String,
     /// Configured weight.
     pub weight: u32,

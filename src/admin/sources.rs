@@ -85,4 +85,10 @@ pub struct GossipMetrics {
     pub health_score: u64,
     /// Times that the traffic cap held something back.
     pub throttled: u64,
+    /// Panics that the gossip agent survived by a new start.
+    pub restarts: u64,
+    /// Seconds since the gossip agent last ran; it runs several times a second.
+    pub silent_s: f64,
+    /// Alive nodes that share a name or claim our address.
+    pub duplicates: u64,
 }

@@ -145,7 +145,13 @@ impl Node {
             admin: Mutex::new(None),
         });
         node.serve_admin(admin_listener, drain);
-        node.take_over(node.first.clone()).await?;
+        if let Err(error) = node.take_over(node.first.clone()).await {
+            // Peers may know this node already: it has left, it has not failed.
+            if let Some(cluster) = &node.cluster {
+                cluster.leave().await;
+            }
+            return Err(error);
+        }
         node.serving.store(true, Relaxed);
         node.say_started();
         Ok(node)

@@ -10,7 +10,7 @@ use crate::balance::Policy;
 use crate::base::time;
 use crate::proxy::Rule;
 use crate::traffic::{Algorithm, LimitScope};
-use crate::upstream::BackendStatus;
+use crate::upstream::{BackendState, BackendStatus};
 
 /// How to mend unauthenticated gossip, as `status` says it.
 pub(super) const GOSSIP_ADVICE: &str = "anyone who reaches the gossip port can join: keep it on a \
@@ -168,7 +168,7 @@ fn backend_shape(node: &Node, rule: &str, backend: BackendStatus) -> shapes::Bac
         rule: rule.to_owned(),
         address: backend.address.map_or_else(|| name.clone(), |address| address.to_string()),
         name,
-        state: backend.state.label().to_owned(),
+        state: state_word(backend.state).to_owned(),
         weight: backend.weight,
         backup: backend.backup,
         active: backend.active.into(),
@@ -176,6 +176,14 @@ fn backend_shape(node: &Node, rule: &str, backend: BackendStatus) -> shapes::Bac
         connect_failures: backend.connect_failures,
         last_check: backend.last_check,
         votes,
+    }
+}
+
+/// The four words of the API. Who has no result yet is not known to be up.
+fn state_word(state: BackendState) -> &'static str {
+    match state {
+        BackendState::Unchecked => BackendState::Down.label(),
+        known => known.label(),
     }
 }
 
@@ -228,6 +236,9 @@ fn metrics(node: &Node) -> Metrics {
                 drifted: figures.drifted,
                 health_score: figures.health_score,
                 throttled: figures.throttled,
+                restarts: figures.restarts,
+                silent_s: figures.silent_ms as f64 / 1000.0,
+                duplicates: figures.duplicates,
             }
         }),
     }
