@@ -1,16 +1,18 @@
 //! Accepting survives a process without descriptors. Needs a process of its own, whose limit can be
 //! lowered: the test starts itself again in a shell that has lowered it.
 
+use std::fs::File;
 use std::process::Command;
 use std::time::Duration;
 
+use tidegate::proxy::RulePlan;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::support::SOON;
 use crate::support::backend::Backend;
-use crate::support::proxy::Proxy;
-use crate::support::until;
+use crate::support::proxy::{Proxy, plan};
 
 const INSIDE: &str = "TIDEGATE_TEST_STARVED";
 const FILES: usize = 96;
@@ -40,20 +42,28 @@ fn without_descriptors_accepting_pauses_and_goes_on_when_some_come_back() {
 
 async fn starved() {
     let backend = Backend::greeting("!").await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    // Each served connection takes four descriptors of this process, so these are too many.
+    // The backend starves as well: a session that it could not accept ends by the idle timeout.
+    let idle_timeout = Duration::from_millis(500);
+    let proxy = Proxy::of(RulePlan { idle_timeout, ..plan(&[backend.address]) }).await;
+    // Clients and backend live in this process too: when no client can be made, perhaps exactly
+    // all descriptors serve somebody and nobody waits. Then one that was kept back makes one more
+    // client, for whom accepting has none.
+    let mut kept_back: Vec<File> = (0..16).map(|_| File::open("/dev/null").unwrap()).collect();
     let mut clients = Vec::new();
-    while clients.len() < FILES {
-        match TcpStream::connect(proxy.address).await {
-            Ok(client) => clients.push(client),
-            Err(_) => break,
+    let starve = async {
+        while proxy.workers.accept_pauses().contains(&("emfile", 0)) {
+            match TcpStream::connect(proxy.address).await {
+                Ok(client) => clients.push(client),
+                Err(_) => {
+                    kept_back.pop();
+                    // Poll: dials and accepts that failed give descriptors back meanwhile.
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
         }
-    }
-    until("accepting paused for want of descriptors", || {
-        !proxy.workers.accept_pauses().contains(&("emfile", 0))
-    })
-    .await;
-    drop(clients);
+    };
+    timeout(SOON, starve).await.expect("accepting never paused for want of descriptors");
+    drop((clients, kept_back));
     // And it has not died: new clients are served.
     let served = async {
         loop {
@@ -65,5 +75,5 @@ async fn starved() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(crate::support::SOON, served).await.expect("nobody is accepted any more");
+    timeout(SOON, served).await.expect("nobody is accepted any more");
 }
