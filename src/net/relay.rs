@@ -90,15 +90,19 @@ pub trait Meter {
 /// for too long. Dropping the future cuts the relay; the streams are the caller's to close.
 ///
 /// Must be awaited on a current-thread runtime: buffers and pipes belong to the thread.
-pub async fn relay<M: Meter>(
-    client: &mut TcpStream,
-    upstream: &mut TcpStream,
-    terms: Terms<'_>,
-    meter: &M,
-) -> End {
+///
+/// Not an `async fn`, which would keep its arguments a second time as long as the relay lives.
+pub fn relay<'a, M: Meter>(
+    client: &'a mut TcpStream,
+    upstream: &'a mut TcpStream,
+    terms: Terms<'a>,
+    meter: &'a M,
+) -> impl Future<Output = End> + use<'a, M> {
     let mut ways = Ways::new(&terms, meter);
-    let mut timer = pin!(ways.timer());
-    poll_fn(|cx| ways.poll(cx, client, upstream, timer.as_mut())).await
+    async move {
+        let mut timer = pin!(ways.timer());
+        poll_fn(|cx| ways.poll(cx, client, upstream, timer.as_mut())).await
+    }
 }
 
 /// Told to the meter at least this often while bytes move.

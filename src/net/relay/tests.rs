@@ -316,5 +316,5 @@ async fn a_relay_at_rest_is_small() {
     let count = Count::default();
     let size = size_of_val(&relay(&mut near, &mut far, Terms::default(), &count));
     println!("{size} bytes, of which {} are the timer", size_of::<Sleep>());
-    assert!(size <= 512, "{size} bytes");
+    assert!(size <= 384, "{size} bytes");
 }
