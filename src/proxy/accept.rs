@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use crate::base::ClientAddr;
 use crate::net::{self, PauseCause};
@@ -25,6 +26,11 @@ use super::worker::Door;
 
 /// Connections taken per wake-up, before those taken get their turn.
 const BATCH: usize = 32;
+
+/// Longest queue that is emptied before a listener closes.
+const MOST_IN_QUEUE: u32 = 65_536;
+/// Tries, of 10 ms each, to empty it without descriptors.
+const PATIENCE: u32 = 200;
 
 /// Why the loop looks up.
 enum Event {
@@ -39,42 +45,39 @@ pub(super) async fn accept(
     door: Arc<Door>,
     mut stop: oneshot::Receiver<()>,
 ) {
-    let mut loop_ = Loop { door, rule: None };
+    let mut accepting = Accepting { door, rule: None };
     loop {
-        let event = poll_fn(|cx| loop_.poll(cx, &listener, &mut stop)).await;
-        let door = &loop_.door;
-        let pause = async {
-            match &event {
-                Event::Stop => {}
-                Event::Full => {
-                    door.worker.pauses.count(PauseCause::Handshakes);
-                    door.room().await;
-                }
-                Event::Lacking(cause) => {
-                    door.worker.pauses.count(*cause);
-                    tokio::time::sleep(PauseCause::WAIT).await;
+        let event = poll_fn(|cx| accepting.poll(cx, &listener, &mut stop)).await;
+        let pauses = &accepting.door.worker.pauses;
+        match event {
+            Event::Stop => break,
+            Event::Full => {
+                pauses.count(PauseCause::Handshakes);
+                tokio::select! {
+                    () = accepting.door.room() => {}
+                    _ = &mut stop => break,
                 }
             }
-        };
-        if let Event::Stop = event {
-            break;
-        }
-        tokio::select! {
-            () = pause => {}
-            _ = &mut stop => break,
+            Event::Lacking(cause) => {
+                pauses.count(cause);
+                tokio::select! {
+                    () = sleep(PauseCause::WAIT) => {}
+                    _ = &mut stop => break,
+                }
+            }
         }
     }
-    loop_.empty(listener).await;
+    accepting.empty(listener).await;
 }
 
-struct Loop {
+struct Accepting {
     door: Arc<Door>,
     /// The rule as last seen: who waited in the queue of a listener that was just removed still
     /// gets what it came for.
     rule: Option<Arc<Rule>>,
 }
 
-impl Loop {
+impl Accepting {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -114,8 +117,8 @@ impl Loop {
     /// Closing a listener resets who waits in its queue, so they are taken first.
     async fn empty(&mut self, listener: TcpListener) {
         let Ok(listener) = listener.into_std() else { return };
-        // Bounded: a client that connects again and again must not keep the listener open.
-        let mut left = 65_536;
+        // Bounded: clients that connect again and again must not keep the listener open.
+        let mut left = MOST_IN_QUEUE;
         while left > 0 {
             match listener.accept() {
                 Ok((stream, peer)) => {
@@ -127,14 +130,14 @@ impl Loop {
                     }
                 }
                 Err(error) => match net::listener::pause(&error) {
-                    None => continue,
+                    None => left -= 1,
+                    // The queue is empty (or the socket unusable).
                     Some(PauseCause::Other) => return,
+                    // Out of descriptors: those who end give some back, if they end soon.
                     Some(cause) => {
-                        // A moment for those who end to give something back.
                         self.door.worker.pauses.count(cause);
-                        left = left.min(256);
-                        left -= 1;
-                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        left = left.min(PATIENCE) - 1;
+                        sleep(Duration::from_millis(10)).await;
                     }
                 },
             }

@@ -60,7 +60,7 @@ pub(super) enum Command {
 }
 
 /// An accept loop and the way to end it.
-struct Accepting {
+struct Listening {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -71,7 +71,7 @@ pub(super) async fn work(
     mut commands: mpsc::UnboundedReceiver<Command>,
     mut drain: Drain,
 ) {
-    let mut accepting: HashMap<ListenAddr, Accepting> = HashMap::new();
+    let mut listening: HashMap<ListenAddr, Listening> = HashMap::new();
     let mut closing: Vec<JoinHandle<()>> = Vec::new();
     let mut cut = false;
     loop {
@@ -87,14 +87,14 @@ pub(super) async fn work(
             None => return,
             Some(Command::Listen(address, socket)) => {
                 let previous = listen(&worker, address, socket)
-                    .and_then(|begun| accepting.insert(address, begun));
-                closing.extend(previous.map(Accepting::stop));
+                    .and_then(|begun| listening.insert(address, begun));
+                closing.extend(previous.map(Listening::stop));
             }
             Some(Command::Unlisten(address)) => {
-                closing.extend(accepting.remove(&address).map(Accepting::stop));
+                closing.extend(listening.remove(&address).map(Listening::stop));
             }
             Some(Command::UnlistenAll) => {
-                closing.extend(accepting.drain().map(|(_, gone)| gone.stop()));
+                closing.extend(listening.drain().map(|(_, gone)| gone.stop()));
             }
             Some(Command::Report(answer)) => {
                 for task in closing.drain(..) {
@@ -112,7 +112,7 @@ fn listen(
     worker: &Arc<Worker>,
     address: ListenAddr,
     socket: std::net::TcpListener,
-) -> Option<Accepting> {
+) -> Option<Listening> {
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -128,7 +128,7 @@ fn listen(
         room: Notify::new(),
     });
     let (stop, stopped) = oneshot::channel();
-    Some(Accepting { stop, task: tokio::spawn(accept(listener, door, stopped)) })
+    Some(Listening { stop, task: tokio::spawn(accept(listener, door, stopped)) })
 }
 
 impl Worker {
@@ -144,7 +144,7 @@ impl Worker {
     }
 }
 
-impl Accepting {
+impl Listening {
     fn stop(self) -> JoinHandle<()> {
         // An error means that it has ended already.
         let _ = self.stop.send(());
