@@ -29,6 +29,7 @@ use crate::traffic::Pacer;
 
 use super::Keepalive;
 
+mod batch;
 mod direction;
 mod pace;
 mod splice;
@@ -115,7 +116,8 @@ const LASTS: Duration = Duration::from_secs(5);
 struct Ways<'a, M: Meter> {
     up: Direction<'a>,
     down: Direction<'a>,
-    idle_timeout: Duration,
+    /// Milliseconds; 0: never. Half the size of a `Duration` and long enough: 49 days.
+    idle_ms: u32,
     /// Still to be set.
     keepalive: Option<&'a Keepalive>,
     active_at: Instant,
@@ -134,7 +136,7 @@ impl<'a, M: Meter> Ways<'a, M> {
         Ways {
             up: Direction::new(terms.upload),
             down: Direction::new(terms.download),
-            idle_timeout: terms.idle_timeout,
+            idle_ms: millis(terms.idle_timeout),
             keepalive: terms.keepalive.filter(|keepalive| !keepalive.idle.is_zero()),
             active_at: now,
             told_at: now,
@@ -147,10 +149,14 @@ impl<'a, M: Meter> Ways<'a, M> {
     }
 
     fn timer(&self) -> Option<Sleep> {
-        let idle = (!self.idle_timeout.is_zero()).then_some(self.idle_timeout);
+        let idle = (self.idle_ms > 0).then(|| self.idle_timeout());
         let lasts = self.keepalive.map(|keepalive| LASTS.min(keepalive.idle));
         let first = idle.into_iter().chain(lasts).min()?;
         Some(sleep_until((self.active_at + first).into()))
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        Duration::from_millis(self.idle_ms.into())
     }
 
     fn poll(
@@ -259,10 +265,10 @@ impl<'a, M: Meter> Ways<'a, M> {
                 // A socket that cannot be told is gone already.
                 let _ = keepalive.apply(&SockRef::from(upstream));
             }
-            if self.idle_timeout.is_zero() {
+            if self.idle_ms == 0 {
                 return Poll::Pending;
             }
-            let due = self.active_at + self.idle_timeout;
+            let due = self.active_at + self.idle_timeout();
             if due <= time::now() {
                 return Poll::Ready(End::Idle);
             }
@@ -275,6 +281,11 @@ impl<M: Meter> Drop for Ways<'_, M> {
     fn drop(&mut self) {
         self.tell();
     }
+}
+
+/// Rounded up, so that no timeout becomes none.
+fn millis(timeout: Duration) -> u32 {
+    u32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }
 
 /// A side that reset its connection has the other side's reset as well, so that a torn stream does

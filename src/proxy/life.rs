@@ -46,7 +46,7 @@ struct Client {
 /// A client within the rule's limits.
 struct Admitted {
     client: Client,
-    permit: Option<Permit>,
+    permit: Option<Box<Permit>>,
     pace: Option<Box<ClientPace>>,
 }
 
@@ -56,7 +56,7 @@ struct Leased {
     upstream: TcpStream,
     lease: Lease,
     pace: Option<Box<ClientPace>>,
-    _permit: Option<Permit>,
+    _permit: Option<Box<Permit>>,
 }
 
 /// Lives one connection from accept to end and tells its tale.
@@ -120,7 +120,8 @@ impl Client {
     async fn admit_client(mut self, tale: &Tale) -> Result<Admitted, Refusal> {
         let (rule, ip) = (&tale.rule, self.address.ip());
         let permit = match rule.caps.as_ref().map(|caps| caps.enter(ip)).transpose() {
-            Ok(permit) => permit,
+            // Boxed: without caps there is none, and most rules have no caps.
+            Ok(permit) => permit.map(Box::new),
             Err(cap) => return Err(self.peer.0.refuse(cap.into())),
         };
         if let Some(limiter) = &rule.limiter
@@ -212,16 +213,19 @@ impl Leased {
     #[expect(clippy::manual_async_fn, reason = "memory per connection")]
     fn relay(mut self, tale: &Tale) -> impl Future<Output = Outcome> {
         async move {
-            let pace = self.pace.as_deref();
+            // All of it by name, or a block captures only what it uses and the permit goes back
+            // before the relay has begun.
+            let Leased { client, upstream, lease, pace, _permit } = &mut self;
+            let pace = pace.as_deref();
             let upload = pace.and_then(|pace| pace.upload()).map(Arc::as_ref);
             let download = pace.and_then(|pace| pace.download()).map(Arc::as_ref);
             let terms = Terms {
                 idle_timeout: tale.rule.plan.idle_timeout,
                 keepalive: Some(&tale.rule.pool.plan().tcp.keepalive),
-                upload: [upload, self.lease.upload()],
-                download: [download, self.lease.download()],
+                upload: [upload, lease.upload()],
+                download: [download, lease.download()],
             };
-            let end = net::relay(&mut self.client, &mut self.upstream, terms, tale).await;
+            let end = net::relay(client, upstream, terms, tale).await;
             Outcome::from(&end)
         }
     }
@@ -235,17 +239,12 @@ mod tests {
         size_of::<F>()
     }
 
-    /// Memory per connection is a bar of ours. A task adds about 100 bytes to this, each of the two
-    /// sockets 256.
+    /// Memory per connection is a bar of ours. With what tokio adds this makes a task of 1024 bytes
+    /// (they come in steps of 128); each of the two sockets takes 256 more.
     #[test]
     fn a_connection_at_rest_is_small() {
         let size = future_size(live);
-        println!(
-            "live {size}, tale {}, leased {}, permit {}",
-            size_of::<Tale>(),
-            size_of::<Leased>(),
-            size_of::<Option<Permit>>()
-        );
-        assert!(size <= 832, "{size} bytes");
+        println!("live {size}, tale {}, leased {}", size_of::<Tale>(), size_of::<Leased>());
+        assert!(size <= 848, "{size} bytes");
     }
 }

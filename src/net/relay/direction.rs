@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::traffic::Pacer;
 
+use super::batch::Batching;
 use super::pace::Pace;
 use super::splice::{self, PIPE_SIZE, Pipe};
 
@@ -25,6 +26,8 @@ const TURN: usize = 512 * 1024;
 const BULK_AFTER: u64 = 1024 * 1024;
 /// …when reads come at least this full; small messages are cheaper to copy than to splice.
 const BULK_READ: usize = 32 * 1024;
+/// A direction that has carried this much may wait for whole batches.
+const BATCHES_AFTER: u64 = 16 * 1024 * 1024;
 /// A splice that brings less than this ends the bulk.
 const BULK_LEAST: usize = 8 * 1024;
 
@@ -63,6 +66,7 @@ pub(super) struct Direction<'a> {
     moved: u64,
     stash: Option<Box<Stash>>,
     pace: Option<Box<Pace<'a>>>,
+    batching: Option<Box<Batching>>,
 }
 
 impl<'a> Direction<'a> {
@@ -74,6 +78,7 @@ impl<'a> Direction<'a> {
             moved: 0,
             stash: None,
             pace: Pace::of(pacers).map(Box::new),
+            batching: None,
         }
     }
 
@@ -198,8 +203,17 @@ impl<'a> Direction<'a> {
         most: usize,
     ) -> Poll<Result<usize, Failure>> {
         loop {
-            ready!(from.poll_read_ready(cx)).map_err(Failure::Read)?;
+            match from.poll_read_ready(cx) {
+                Poll::Ready(ready) => ready.map_err(Failure::Read)?,
+                Poll::Pending => {
+                    if let Some(batching) = &mut self.batching {
+                        batching.poll_patience(cx, from, self.moved);
+                    }
+                    return Poll::Pending;
+                }
+            }
             let Some(mut pipe) = splice::take() else {
+                self.end_batches(from);
                 return self.poll_copy(cx, from, to, most);
             };
             let filled = from.try_io(Interest::READABLE, || pipe.fill(from, most.min(PIPE_SIZE)));
@@ -212,15 +226,20 @@ impl<'a> Direction<'a> {
                 Err(error) => {
                     splice::give_back(pipe);
                     if error.kind() == io::ErrorKind::WouldBlock {
+                        self.expect_batch(from);
                         continue;
                     }
                     if splice::is_refused(&error) {
+                        self.end_batches(from);
                         return self.poll_copy(cx, from, to, most);
                     }
                     return Poll::Ready(Err(Failure::Read(error)));
                 }
             };
-            self.bulk = read >= BULK_LEAST;
+            if read < BULK_LEAST {
+                self.bulk = false;
+                self.end_batches(from);
+            }
             match to.try_io(Interest::WRITABLE, || pipe.empty(to)) {
                 Ok(taken) => self.moved += taken as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -232,6 +251,21 @@ impl<'a> Direction<'a> {
                 self.stash = Some(Box::new(Stash::Piped(pipe)));
             }
             return Poll::Ready(Ok(read));
+        }
+    }
+
+    /// The source of a bulk is empty for now. A paced one is not to be batched: it comes in quanta.
+    fn expect_batch(&mut self, from: &TcpStream) {
+        if self.moved >= BATCHES_AFTER && self.pace.is_none() {
+            let batching = self.batching.get_or_insert_with(|| Box::new(Batching::new()));
+            batching.expect(from, self.moved);
+        }
+    }
+
+    /// Copying follows, which is woken by any byte.
+    fn end_batches(&mut self, from: &TcpStream) {
+        if let Some(batching) = &mut self.batching {
+            batching.stop(from, self.moved);
         }
     }
 

@@ -150,6 +150,39 @@ async fn a_slow_reader_gets_everything_and_holds_its_writer_back() {
 }
 
 #[tokio::test]
+async fn bursts_after_much_bulk_are_not_held_up() {
+    const BURSTS: usize = 100;
+    let begun = time::now();
+    let (end, _, ()) = relayed(Terms::default(), async |mut client, mut server| {
+        let much = bytes(40 * 1024 * 1024, 3);
+        let burst = bytes(100 * 1024, 4);
+        let serve = async {
+            server.write_all(&much).await.unwrap();
+            for _ in 0..BURSTS {
+                server.write_all(&burst).await.unwrap();
+                server.read_u8().await.unwrap();
+            }
+        };
+        let read = async {
+            let mut got = vec![0; much.len()];
+            client.read_exact(&mut got).await.unwrap();
+            assert!(got == much, "bytes were changed on the way");
+            let mut got = vec![0; burst.len()];
+            for _ in 0..BURSTS {
+                client.read_exact(&mut got).await.unwrap();
+                assert!(got == burst, "bytes were changed on the way");
+                client.write_u8(0).await.unwrap();
+            }
+        };
+        tokio::join!(serve, read);
+        drop((client, server));
+    })
+    .await;
+    assert!(matches!(end, End::Done { .. }), "{end:?}");
+    println!("{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn without_pipes_bulk_is_copied() {
     const MUCH: usize = 8 * 1024 * 1024;
     let hoard: Vec<_> = std::iter::from_fn(splice::take).collect();
