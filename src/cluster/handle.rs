@@ -20,7 +20,7 @@ use super::verdicts::backend_hash;
 use crate::base::{BackendKey, GossipAddr, View, publish_and_view, time};
 use crate::health::{Peers, Verdicts, Vote};
 use crate::net::{Resolver, bind_udp};
-use crate::traffic::{Ledger, Levels};
+use crate::traffic::{Alone, Ledger, Levels};
 
 /// What the cluster wing looks at and tells.
 pub struct Windows {
@@ -34,6 +34,19 @@ pub struct Windows {
     pub config_digest: View<String>,
     /// Resolves seeds.
     pub resolver: Resolver,
+}
+
+impl Windows {
+    /// Of a node that limits and checks nothing.
+    pub fn empty(config_digest: View<String>, resolver: Resolver) -> Self {
+        Windows {
+            ledger: Arc::new(Alone),
+            levels: Arc::new(Alone),
+            verdicts: Arc::default(),
+            config_digest,
+            resolver,
+        }
+    }
 }
 
 /// Why a node cannot take part.

@@ -21,6 +21,7 @@ pub mod handle;
 pub mod herald;
 pub mod identity;
 pub mod machine;
+pub mod owners;
 pub mod plan;
 pub mod private;
 pub mod profile;

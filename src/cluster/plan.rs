@@ -22,3 +22,18 @@ pub struct ClusterPlan {
     /// Plaintext gossip was asked for in words.
     pub insecure: bool,
 }
+
+impl ClusterPlan {
+    /// A node of the default cluster at `bind`, without seeds.
+    pub fn new(bind: SocketAddr, node_name: NodeName) -> Self {
+        ClusterPlan {
+            bind,
+            advertise: None,
+            peers: Vec::new(),
+            node_name,
+            label: "default".to_owned(),
+            traffic_cap: 3 << 20,
+            insecure: false,
+        }
+    }
+}

@@ -121,17 +121,14 @@ impl Agent {
         let node = (random()? | 1).rotate_left(17);
         let actor = Actor { node: NodeId(node), boot: BootId::new(random()?) };
         let setup = Setup {
-            actor,
-            name: self.plan.node_name.clone(),
             label: self.plan.label.clone(),
-            address: *self.shown.address.lock(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
             digest: self.windows.config_digest.look().to_string(),
             seeds: !self.plan.peers.is_empty(),
             traffic_cap: self.plan.traffic_cap,
             public: self.plan.insecure,
             unix_ms: time::unix_ms(),
             seed: random()?,
+            ..Setup::new(actor, self.plan.node_name.clone(), *self.shown.address.lock())
         };
         let rooms = Rooms {
             ledger: Arc::clone(&self.windows.ledger),

@@ -57,9 +57,19 @@ pub trait Question: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Option<f64>> + Send + '_>>;
 }
 
-/// The window of a node that is alone: nobody to ask.
+/// The window of a node that is alone: nothing to tell, nobody to ask.
 #[derive(Clone, Copy, Debug)]
 pub struct Alone;
+
+impl Ledger for Alone {
+    fn drain(&self, _: Instant, _: bool, _: usize, _: &mut Vec<Spent>) {}
+}
+
+impl Levels for Alone {
+    fn spent_elsewhere(&self, _: Instant, _: LimitId, _: KeyHash, _: u64) {}
+
+    fn nodes(&self, _: usize) {}
+}
 
 impl Question for Alone {
     fn ask(

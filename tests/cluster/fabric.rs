@@ -206,17 +206,13 @@ impl Fabric {
         host.boot = actor.boot.bits();
         host.book = Arc::default();
         let setup = Setup {
-            actor,
-            name: host.name.as_str().into(),
             label: "sim".to_owned(),
-            address: host.advertised,
-            version: "0.1.0".to_owned(),
             digest: "digest".to_owned(),
             seeds: true,
             traffic_cap: self.cap,
-            public: false,
             unix_ms: (EPOCH_MS + gone).saturating_add_signed(host.clock_off_ms),
             seed: self.rng.next_u64(),
+            ..Setup::new(actor, host.name.as_str().into(), host.advertised)
         };
         self.start_as(index, setup);
     }
@@ -228,6 +224,7 @@ impl Fabric {
             ledger: host.book.clone(),
             levels: host.book.clone(),
             verdicts: host.verdicts.clone(),
+            ..Rooms::empty()
         };
         host.boot = setup.actor.boot.bits();
         host.machine = Some(Machine::new(setup, rooms, self.now));

@@ -19,13 +19,9 @@ pub(crate) struct Node {
 
 pub(crate) fn plan(name: &str, bind: &str, peers: &[Endpoint]) -> ClusterPlan {
     ClusterPlan {
-        bind: bind.parse().unwrap(),
-        advertise: None,
         peers: peers.to_vec(),
-        node_name: name.into(),
         label: "test".to_owned(),
-        traffic_cap: 3 << 20,
-        insecure: false,
+        ..ClusterPlan::new(bind.parse().unwrap(), name.into())
     }
 }
 
@@ -41,8 +37,7 @@ pub(crate) fn start(plan: ClusterPlan, resolver: Resolver) -> Node {
         ledger: book.clone(),
         levels: book.clone(),
         verdicts: verdicts.clone(),
-        config_digest,
-        resolver,
+        ..Windows::empty(config_digest, resolver)
     };
     let cluster = Cluster::start(plan, windows).unwrap();
     Node { cluster, book, verdicts, digest }
@@ -193,10 +188,7 @@ fn public_addresses_need_to_be_asked_for_in_words() {
     let refused = |change: fn(&mut ClusterPlan)| {
         let mut plan = plan("n1", "127.0.0.1:0", &[]);
         change(&mut plan);
-        let (book, verdicts) = (Arc::new(Book::default()), Arc::new(Verdicts::default()));
-        let config_digest = publish_and_view(String::new()).1;
-        let levels = book.clone();
-        let windows = Windows { ledger: book, levels, verdicts, config_digest, resolver: no_dns() };
+        let windows = Windows::empty(publish_and_view(String::new()).1, no_dns());
         Cluster::start(plan, windows).err()
     };
     let field = |error| match error {

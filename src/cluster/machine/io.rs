@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::{Actor, NodeName};
 use crate::health::Verdicts;
-use crate::traffic::{Ledger, Levels};
+use crate::traffic::{Alone, Ledger, Levels};
 
 /// What a machine begins with.
 #[derive(Clone, Debug)]
@@ -34,6 +34,25 @@ pub struct Setup {
     pub seed: u64,
 }
 
+impl Setup {
+    /// A node without seeds, with everything else as a test or a plan begins it.
+    pub fn new(actor: Actor, name: NodeName, address: SocketAddr) -> Self {
+        Setup {
+            actor,
+            name,
+            label: "default".to_owned(),
+            address,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            digest: String::new(),
+            seeds: false,
+            traffic_cap: 3 << 20,
+            public: false,
+            unix_ms: 0,
+            seed: 0,
+        }
+    }
+}
+
 /// What the machine looks at and tells.
 #[derive(Clone)]
 pub struct Rooms {
@@ -43,6 +62,13 @@ pub struct Rooms {
     pub levels: Arc<dyn Levels>,
     /// Own verdicts.
     pub verdicts: Arc<Verdicts>,
+}
+
+impl Rooms {
+    /// The rooms of a node that limits and checks nothing.
+    pub fn empty() -> Self {
+        Rooms { ledger: Arc::new(Alone), levels: Arc::new(Alone), verdicts: Arc::default() }
+    }
 }
 
 /// What happens to a machine.

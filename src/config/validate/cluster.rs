@@ -34,13 +34,12 @@ pub(super) fn plan(cluster: &file::Cluster, found: &mut Findings<'_>) -> Cluster
     let name = cluster.node_name.clone();
     let name = name.unwrap_or_else(|| format!("{}:{}", host_name(), bind.port()));
     ClusterPlan {
-        bind,
         advertise,
         peers: values(&cluster.peers),
-        node_name: NodeName::from(name.as_str()),
         label: cluster.label.clone(),
         traffic_cap: cluster.traffic_cap.0.0,
         insecure: cluster.insecure,
+        ..ClusterPlan::new(bind, NodeName::from(name.as_str()))
     }
 }
 
