@@ -220,12 +220,10 @@ impl Fabric {
     /// A process starts with a setup of its own.
     pub(crate) fn start_as(&mut self, index: usize, setup: Setup) {
         let host = &mut self.hosts[index];
-        let rooms = Rooms {
-            ledger: host.book.clone(),
-            levels: host.book.clone(),
-            verdicts: host.verdicts.clone(),
-            ..Rooms::empty()
-        };
+        let mut rooms = Rooms::empty();
+        rooms.ledger = host.book.clone();
+        rooms.levels = host.book.clone();
+        rooms.verdicts = host.verdicts.clone();
         host.boot = setup.actor.boot.bits();
         host.machine = Some(Machine::new(setup, rooms, self.now));
         host.stalled = false;
