@@ -1,5 +1,6 @@
 //! What the cluster wing counts.
 
+use super::asks::AskCounts;
 use super::wire::reason::Drops;
 use super::wire::{Kind, Reason};
 
@@ -32,6 +33,12 @@ pub struct Figures {
     pub restarts: u64,
     /// Milliseconds since the agent last ran; it runs several times a second.
     pub silent_ms: u64,
+    /// Asks of workers.
+    pub asks: AskCounts,
+    /// Asks that were not taken, because too many were waiting for the agent.
+    pub asks_crowded: u64,
+    /// Asks that ended because the agent stood still.
+    pub asks_stuck: u64,
 }
 
 /// Datagrams by type, in both directions, and what was dropped.

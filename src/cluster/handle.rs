@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Notify, oneshot};
 
 use super::ClusterPlan;
+use super::desk::{Desk, DeskClock};
 use super::figures::Figures;
 use super::private::is_public;
 use super::roster::MemberView;
@@ -20,7 +21,7 @@ use super::verdicts::backend_hash;
 use crate::base::{BackendKey, GossipAddr, View, publish_and_view, time};
 use crate::health::{Peers, Verdicts, Vote};
 use crate::net::{Resolver, bind_udp};
-use crate::traffic::{Alone, Ledger, Levels};
+use crate::traffic::{Alone, Asking, Ledger, Levels};
 
 /// What the cluster wing looks at and tells.
 pub struct Windows {
@@ -110,6 +111,8 @@ pub(super) enum Order {
 /// [`Cluster::leave`] first.
 pub struct Cluster {
     shown: Arc<Shown>,
+    desk: Arc<Desk>,
+    desk_clock: Arc<DeskClock>,
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -152,6 +155,7 @@ impl Cluster {
             began,
         });
         let (orders, inbox): (_, Receiver<Order>) = channel(16);
+        let (desk, asked, desk_clock) = Desk::open();
         let (ready, started) = mpsc::sync_channel(1);
         let insecure = plan.insecure;
         let urgent = Arc::new(Notify::new());
@@ -165,13 +169,15 @@ impl Cluster {
             shown: Arc::clone(&shown),
             members: members_in,
             votes: votes_in,
+            desk: Arc::clone(&desk_clock),
             urgent,
         };
         let thread = std::thread::Builder::new()
             .name("gossip".to_owned())
-            .spawn(move || run(agent, inbox, ready))
+            .spawn(move || run(agent, inbox, asked, ready))
             .map_err(ClusterError::Thread)?;
-        let mut cluster = Cluster { shown, orders: Some(orders), thread: Some(thread) };
+        let (orders, thread) = (Some(orders), Some(thread));
+        let mut cluster = Cluster { shown, desk: Arc::new(desk), desk_clock, orders, thread };
         match started.recv() {
             Ok(Ok(address)) => {
                 if !insecure && is_public(address.ip()) {
@@ -202,6 +208,11 @@ impl Cluster {
         Arc::new(PeerVotes(self.shown.votes.clone()))
     }
 
+    /// Where workers ask other nodes.
+    pub fn asking(&self) -> Arc<dyn Asking> {
+        self.desk.clone()
+    }
+
     /// Some peer answered, or there are none configured.
     pub fn answered(&self) -> bool {
         self.shown.answered.load(Ordering::Relaxed)
@@ -221,6 +232,7 @@ impl Cluster {
     pub fn figures(&self) -> Figures {
         let mut figures = self.shown.figures.lock().clone();
         figures.restarts = self.shown.restarts.load(Ordering::Relaxed);
+        (figures.asks_crowded, figures.asks_stuck) = self.desk_clock.lost();
         let ran = self.shown.ran.load(Ordering::Relaxed);
         figures.silent_ms = self.shown.age_ms().saturating_sub(ran);
         figures

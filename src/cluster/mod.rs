@@ -12,8 +12,10 @@
 //!
 //! The [`machine`] knows neither socket nor clock; [`Cluster`] runs one on a thread of its own.
 
+pub mod asks;
 pub mod budget;
 pub mod codec;
+mod desk;
 pub mod driver;
 pub mod exchange;
 pub mod figures;

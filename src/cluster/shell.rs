@@ -14,11 +14,13 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::net::UdpSocket as TokioSocket;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep_until, timeout};
 
 use super::ClusterPlan;
+use super::asks::Ticket;
+use super::desk::{Asked, DeskClock};
 use super::handle::{Order, Shown, Windows, source_towards};
 use super::machine::{Input, Machine, Output, Rooms, Setup};
 use super::roster::MemberView;
@@ -26,8 +28,9 @@ use super::wire::MAX_DATAGRAM;
 use crate::base::{Actor, BootId, Endpoint, Host, NodeId, Publisher, time};
 use crate::health::Vote;
 use crate::net::Resolver;
+use crate::traffic::Answer;
 
-/// Datagrams read before anything else gets its turn.
+/// Datagrams, or asks, read before anything else gets its turn.
 const AT_ONCE: usize = 64;
 /// What a name may take to resolve.
 const RESOLVING: Duration = Duration::from_secs(3);
@@ -49,6 +52,8 @@ pub(super) struct Agent {
     pub(super) shown: Arc<Shown>,
     pub(super) members: Publisher<Vec<MemberView>>,
     pub(super) votes: Publisher<HashMap<u64, Vec<Vote>>>,
+    /// Asks of workers, and how long they wait.
+    pub(super) desk: Arc<DeskClock>,
     /// Workers wake the agent by it.
     pub(super) urgent: Arc<Notify>,
 }
@@ -58,6 +63,7 @@ pub(super) struct Agent {
 pub(super) fn run(
     agent: Agent,
     mut orders: Receiver<Order>,
+    mut asked: Receiver<Asked>,
     ready: SyncSender<io::Result<SocketAddr>>,
 ) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
@@ -74,7 +80,9 @@ pub(super) fn run(
     *agent.shown.address.lock() = address;
     let _ = ready.send(Ok(address));
     loop {
-        let ended = catch_unwind(AssertUnwindSafe(|| turn(&runtime, &agent, &mut orders, guessed)));
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            turn(&runtime, &agent, &mut orders, &mut asked, guessed)
+        }));
         match ended {
             Ok(Ok(())) => return,
             Ok(Err(error)) => tracing::error!(%error, "the gossip socket failed; trying again"),
@@ -92,6 +100,7 @@ fn turn(
     runtime: &Runtime,
     agent: &Agent,
     orders: &mut Receiver<Order>,
+    asked: &mut Receiver<Asked>,
     guessed: bool,
 ) -> io::Result<()> {
     let machine = agent.machine()?;
@@ -107,11 +116,13 @@ fn turn(
             resolving: false,
             guessed,
             digest: agent.windows.config_digest.take(),
+            open_asks: HashMap::new(),
+            next_ticket: 0,
             figures_at: time::now(),
             // Names often appear a moment after a container starts.
             complain_at: time::now() + FIRST_RESOLVING,
         };
-        shell.run(orders, seeds).await;
+        shell.run(orders, asked, seeds).await;
         Ok(())
     })
 }
@@ -190,6 +201,8 @@ struct Shell<'a> {
     resolving: bool,
     guessed: bool,
     digest: Arc<String>,
+    open_asks: HashMap<Ticket, oneshot::Sender<Answer>>,
+    next_ticket: u64,
     figures_at: Instant,
     complain_at: Instant,
 }
@@ -200,11 +213,17 @@ enum Action {
     Urgent,
     Readable,
     Order(Option<Order>),
+    Asked(Asked),
     Seeds(Seeds),
 }
 
 impl Shell<'_> {
-    async fn run(&mut self, orders: &mut Receiver<Order>, mut seeds: Receiver<Seeds>) {
+    async fn run(
+        &mut self,
+        orders: &mut Receiver<Order>,
+        asked: &mut Receiver<Asked>,
+        mut seeds: Receiver<Seeds>,
+    ) {
         self.machine.handle(time::now(), Input::Tick);
         loop {
             self.do_outputs();
@@ -214,6 +233,7 @@ impl Shell<'_> {
                 order = orders.recv() => Action::Order(order),
                 _ = self.socket.readable() => Action::Readable,
                 Some(seeds) = seeds.recv() => Action::Seeds(seeds),
+                Some(first) = asked.recv() => Action::Asked(first),
                 () = self.agent.urgent.notified() => Action::Urgent,
                 () = sleep_until(timeout.into()) => Action::Tick,
             };
@@ -222,6 +242,7 @@ impl Shell<'_> {
                 Action::Urgent => self.machine.handle(time::now(), Input::Urgent),
                 Action::Readable => self.read(),
                 Action::Seeds(seeds) => self.seeds(seeds),
+                Action::Asked(first) => self.take_asks(first, asked),
                 Action::Order(None) => return,
                 Action::Order(Some(Order::Leaving)) => {
                     self.machine.handle(time::now(), Input::Leaving);
@@ -248,6 +269,16 @@ impl Shell<'_> {
                 // Nothing left, or the echo of something that could not be delivered.
                 Err(_) => return,
             }
+        }
+    }
+
+    fn take_asks(&mut self, first: Asked, asked: &mut Receiver<Asked>) {
+        let more = std::iter::from_fn(|| asked.try_recv().ok());
+        for (ask, answer) in std::iter::once(first).chain(more).take(AT_ONCE) {
+            self.next_ticket += 1;
+            let ticket = Ticket(self.next_ticket);
+            self.open_asks.insert(ticket, answer);
+            self.machine.handle(time::now(), Input::Ask { ticket, ask });
         }
     }
 
@@ -285,6 +316,12 @@ impl Shell<'_> {
                 Output::Resolve => self.resolve(),
                 Output::Members => members = true,
                 Output::Votes => votes = true,
+                Output::Answer { ticket, answer } => {
+                    if let Some(asker) = self.open_asks.remove(&ticket) {
+                        // An error: the connection has gone meanwhile.
+                        let _ = asker.send(answer);
+                    }
+                }
             }
         }
         if members {
@@ -325,6 +362,7 @@ impl Shell<'_> {
         let shown = &self.agent.shown;
         let now = time::now();
         shown.ran.store(shown.age_ms(), Ordering::Relaxed);
+        self.agent.desk.be_patient(self.machine.patience());
         if now < self.figures_at {
             return;
         }

@@ -12,6 +12,7 @@ pub mod plan;
 pub mod window;
 
 mod access;
+mod ask;
 mod bell;
 mod caps;
 mod client_key;
@@ -27,6 +28,7 @@ mod queue;
 mod table;
 
 pub use access::Access;
+pub use ask::{Answer, Answering, Ask, Asking};
 pub use caps::{CapReached, Caps, Permit};
 pub use client_pacers::{ClientPace, ClientPacers};
 pub use counts::LimitCounts;
@@ -38,4 +40,4 @@ pub use plan::{
     Rates,
 };
 pub use queue::QueuePlace;
-pub use window::{Alone, Ledger, Levels, Question, Spent};
+pub use window::{Alone, Ledger, Levels, Spent};

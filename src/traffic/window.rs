@@ -1,8 +1,6 @@
-//! The window between a limiter and the other nodes: ledger out, levels in, one async question.
+//! The window between a limiter and the other nodes: ledger out, levels in.
 //! Narrow on purpose: the arithmetic behind it may change without either side noticing.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Instant;
 
 use crate::base::{KeyHash, LimitId};
@@ -46,17 +44,6 @@ pub trait Levels: Send + Sync {
     fn nodes(&self, alive: usize);
 }
 
-/// The async question (strict mode): may `tokens` of `key` be spent, and how many were left?
-pub trait Question: Send + Sync {
-    /// `None` when nobody could be asked in time.
-    fn ask(
-        &self,
-        limit: LimitId,
-        key: KeyHash,
-        tokens: u32,
-    ) -> Pin<Box<dyn Future<Output = Option<f64>> + Send + '_>>;
-}
-
 /// The window of a node that is alone: nothing to tell, nobody to ask.
 #[derive(Clone, Copy, Debug)]
 pub struct Alone;
@@ -69,15 +56,4 @@ impl Levels for Alone {
     fn spent_elsewhere(&self, _: Instant, _: LimitId, _: KeyHash, _: u64) {}
 
     fn nodes(&self, _: usize) {}
-}
-
-impl Question for Alone {
-    fn ask(
-        &self,
-        _: LimitId,
-        _: KeyHash,
-        _: u32,
-    ) -> Pin<Box<dyn Future<Output = Option<f64>> + Send + '_>> {
-        Box::pin(std::future::ready(None))
-    }
 }

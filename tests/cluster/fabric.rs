@@ -295,7 +295,7 @@ impl Fabric {
                     self.push(self.now + Duration::from_millis(1), 1, What::Seeds(index, boot));
                 }
                 Output::Members => look = true,
-                Output::Votes => {}
+                Output::Votes | Output::Answer { .. } => {}
             }
         }
         if look {

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::{Actor, NodeName};
+use crate::cluster::asks::Ticket;
 use crate::health::Verdicts;
-use crate::traffic::{Alone, Ledger, Levels};
+use crate::traffic::{Alone, Answer, Ask, Ledger, Levels};
 
 /// What a machine begins with.
 #[derive(Clone, Debug)]
@@ -85,6 +86,13 @@ pub enum Input<'a> {
     },
     /// The ledger has something that should be told at once.
     Urgent,
+    /// A worker asks; it is answered by [`Output::Answer`], once.
+    Ask {
+        /// The caller's name for it, never used twice.
+        ticket: Ticket,
+        /// What.
+        ask: Ask,
+    },
     /// The seeds' addresses, as asked for by [`Output::Resolve`].
     Seeds(Vec<SocketAddr>),
     /// The configuration changed.
@@ -98,7 +106,7 @@ pub enum Input<'a> {
 }
 
 /// What a machine wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// Send a datagram.
     Send {
@@ -113,4 +121,11 @@ pub enum Output {
     Members,
     /// [`super::Machine::votes`] changed.
     Votes,
+    /// The answer to an ask.
+    Answer {
+        /// Which ask.
+        ticket: Ticket,
+        /// The answer.
+        answer: Answer,
+    },
 }

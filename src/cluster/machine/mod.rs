@@ -1,6 +1,7 @@
 //! The gossip machine: everything a node does in its cluster, without socket, clock or task. Input
 //! comes with the time it came at; what is to be done is polled. A thousand of them run in one test.
 
+mod asking;
 mod hear;
 mod io;
 mod join;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::asks::Asks;
 use super::budget::{Allowance, Intake, Priority};
 use super::driver::Driver;
 use super::exchange::Exchange;
@@ -41,6 +43,7 @@ pub struct Machine {
     roster: Roster,
     herald: Herald,
     exchange: Exchange,
+    asks: Asks,
     told: Told,
     heard: Heard,
     allowance: Allowance,
@@ -84,6 +87,7 @@ impl Machine {
             roster: Roster::default(),
             herald: Herald::new(now),
             exchange: Exchange::new(now),
+            asks: Asks::default(),
             told: Told::default(),
             heard: Heard::default(),
             intake: Intake::new(now),
@@ -116,6 +120,7 @@ impl Machine {
                     self.traffic.drop(reason);
                 }
             }
+            Input::Ask { ticket, ask } => self.take_ask(now, ticket, ask),
             Input::Seeds(addresses) => self.ask(now, &addresses),
             Input::Digest(digest) => {
                 if self.setup.digest != digest {
@@ -153,7 +158,8 @@ impl Machine {
     /// When to come back with [`Input::Tick`] at the latest.
     pub fn poll_timeout(&self) -> Instant {
         let soonest = self.next_upkeep.min(self.exchange.due()).min(self.herald.due());
-        self.driver.due().map_or(soonest, |due| due.min(soonest))
+        let others = self.driver.due().into_iter().chain(self.asks.due());
+        others.fold(soonest, Instant::min)
     }
 
     /// Everybody known, this node first.
@@ -207,6 +213,11 @@ impl Machine {
         self.driver.identity()
     }
 
+    /// How long an ask waits at most.
+    pub fn patience(&self) -> Duration {
+        self.asks.longest_patience()
+    }
+
     /// Timers and updates waiting inside.
     pub fn backlog(&self) -> usize {
         self.driver.timers() + self.driver.backlog() + self.exchange.waiting()
@@ -243,6 +254,9 @@ impl Machine {
             duplicates: self.roster.duplicates.len() as u64 + self.claims,
             restarts: 0,
             silent_ms: 0,
+            asks: self.asks.counts,
+            asks_crowded: 0,
+            asks_stuck: 0,
         }
     }
 

@@ -40,6 +40,7 @@ impl Machine {
         }
         self.answer_claims(now);
         self.read_inbox();
+        self.end_asks(now);
         self.call(now);
         self.tell_spent(now);
         if now >= self.next_upkeep {
