@@ -47,6 +47,7 @@ impl Fake {
                     advice: "keep it on a private network".into(),
                     alive: 2,
                     fault: None,
+                    state: None,
                 }),
             },
             members: Members {
@@ -119,6 +120,7 @@ impl Fake {
                     restarts: 0,
                     silent_s: 0.1,
                     duplicates: 0,
+                    state_writes: (3, 1),
                 }),
             },
             not_ready: vec![],

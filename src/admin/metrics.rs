@@ -265,6 +265,13 @@ fn gossip(out: &mut Families, figures: &GossipMetrics) {
     out.gauge("tidegate_gossip_silent_seconds", silent, figures.silent_s);
     let duplicates = "Alive nodes that share a name, and claims of others on this address.";
     out.gauge("tidegate_gossip_duplicates", duplicates, figures.duplicates as f64);
+    let (written, failed) = figures.state_writes;
+    out.counters(
+        "tidegate_state_writes_total",
+        "Writes of the node's state to `cluster.state_dir`, by result: written or failed.",
+        &["result"],
+        [(vec!["written".into()], written as f64), (vec!["failed".into()], failed as f64)],
+    );
 }
 
 fn process(out: &mut Families, process: Process) {
@@ -337,6 +344,7 @@ mod tests {
             r#"tidegate_gossip_bytes_total{direction="received",type="swim"} 3900"#,
             r#"tidegate_gossip_dropped_total{reason="version"} 2"#,
             "tidegate_gossip_authenticated 0",
+            r#"tidegate_state_writes_total{result="failed"} 1"#,
             r#"tidegate_accept_pauses_total{cause="emfile"} 3"#,
             "tidegate_access_log_dropped_total 5",
             r#"tidegate_build_info{version="0.1.0"} 1"#,

@@ -194,4 +194,16 @@ pub struct GossipStatus {
     /// Why the cluster does not let this node in, with the remedy, while that stands.
     #[serde(default)]
     pub fault: Option<String>,
+    /// The state directory; `None`: none is configured.
+    #[serde(default)]
+    pub state: Option<StateStatus>,
+}
+
+/// How keeping the node's state goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StateStatus {
+    /// `cluster.state_dir`.
+    pub dir: String,
+    /// Why the last write failed, while it does.
+    pub error: Option<String>,
 }

@@ -91,4 +91,6 @@ pub struct GossipMetrics {
     pub silent_s: f64,
     /// Alive nodes that share a name or claim our address.
     pub duplicates: u64,
+    /// Writes of the state directory that went well, and that failed.
+    pub state_writes: (u64, u64),
 }

@@ -236,6 +236,10 @@ pub fn status(view: &Status) -> String {
             if let Some(fault) = &gossip.fault {
                 lines.add("not let in", fault);
             }
+            if let Some(state) = &gossip.state {
+                let fault = state.error.as_ref().map(|error| format!(", NOT WRITTEN: {error}"));
+                lines.add("state", &format!("{}{}", state.dir, fault.unwrap_or_default()));
+            }
         }
     }
     lines.render()
@@ -260,6 +264,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::super::fake::Fake;
+    use super::super::shapes::StateStatus;
     use super::*;
 
     #[test]
@@ -308,7 +313,10 @@ web   cluster  token_bucket     300    600      1100      100       2200    12
         view.not_ready = vec!["draining".into()];
         view.config.ok = false;
         view.config.error = Some("lb.yaml:3: a\nlb.yaml:4: b".into());
-        view.gossip.as_mut().unwrap().fault = Some("n7 holds the address".into());
+        let gossip = view.gossip.as_mut().unwrap();
+        gossip.fault = Some("n7 holds the address".into());
+        let error = Some("no space left".into());
+        gossip.state = Some(StateStatus { dir: "/var/lib/tidegate".into(), error });
         let want = "\
 node           n1
 version        0.1.0
@@ -324,6 +332,7 @@ config file    has faults, so the configuration above runs on:
 gossip         10.0.0.1:9090, 2 alive
 authenticated  NO: keep it on a private network
 not let in     n7 holds the address
+state          /var/lib/tidegate, NOT WRITTEN: no space left
 ";
         assert_eq!(status(&view), want);
     }

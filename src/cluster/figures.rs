@@ -39,6 +39,8 @@ pub struct Figures {
     pub asks_crowded: u64,
     /// Asks that ended because the agent stood still.
     pub asks_stuck: u64,
+    /// Writes of the state directory that went well, and that failed.
+    pub state_writes: (u64, u64),
 }
 
 /// Datagrams by type, in both directions, and what was dropped.

@@ -16,9 +16,10 @@ use super::desk::{Desk, DeskClock};
 use super::figures::Figures;
 use super::private::is_public;
 use super::roster::MemberView;
-use super::shell::{Agent, run};
+use super::shell::{Agent, random, run};
+use super::state::{Dir, DirError, Keeper, News, State};
 use super::verdicts::backend_hash;
-use crate::base::{BackendKey, GossipAddr, View, publish_and_view, time};
+use crate::base::{BackendKey, GossipAddr, NodeId, View, publish_and_view, time};
 use crate::health::{Peers, Verdicts, Vote};
 use crate::net::{Resolver, bind_udp};
 use crate::traffic::{Alone, Asking, Ledger, Levels};
@@ -75,6 +76,9 @@ pub enum ClusterError {
     /// An advertised address that nobody can send to.
     #[error("`cluster.advertise_addr`: {0} is not an address that peers can send to")]
     Advertise(SocketAddr),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] DirError),
     /// The system gives no thread.
     #[error("cannot start the gossip thread: {0}")]
     Thread(io::Error),
@@ -90,6 +94,8 @@ pub(super) struct Shown {
     pub(super) answered: AtomicBool,
     pub(super) impaired: AtomicBool,
     pub(super) restarts: AtomicU64,
+    /// How keeping the state goes, when there is a directory for it.
+    pub(super) kept: Option<Arc<News>>,
     /// Milliseconds from `began` to when the agent last ran.
     pub(super) ran: AtomicU64,
     pub(super) began: std::time::Instant,
@@ -139,6 +145,8 @@ impl Cluster {
         let socket = bind_udp(plan.bind).map_err(bind_error)?;
         let bound = socket.local_addr().map_err(bind_error)?;
 
+        let (node, state, keeper) = remembered(&plan)?;
+
         let began = time::now();
         let (members_in, members) = publish_and_view(Vec::new());
         let (votes_in, votes) = publish_and_view(HashMap::new());
@@ -151,6 +159,7 @@ impl Cluster {
             answered: AtomicBool::new(plan.peers.is_empty()),
             impaired: AtomicBool::new(false),
             restarts: AtomicU64::new(0),
+            kept: keeper.as_ref().map(Keeper::news),
             ran: AtomicU64::new(0),
             began,
         });
@@ -171,6 +180,9 @@ impl Cluster {
             votes: votes_in,
             desk: Arc::clone(&desk_clock),
             urgent,
+            node,
+            state: Mutex::new(state),
+            keeper,
         };
         let thread = std::thread::Builder::new()
             .name("gossip".to_owned())
@@ -233,9 +245,17 @@ impl Cluster {
         let mut figures = self.shown.figures.lock().clone();
         figures.restarts = self.shown.restarts.load(Ordering::Relaxed);
         (figures.asks_crowded, figures.asks_stuck) = self.desk_clock.lost();
+        if let Some(kept) = &self.shown.kept {
+            figures.state_writes = (kept.written(), kept.errors());
+        }
         let ran = self.shown.ran.load(Ordering::Relaxed);
         figures.silent_ms = self.shown.age_ms().saturating_sub(ran);
         figures
+    }
+
+    /// Why the state cannot be written, while that stands.
+    pub fn state_fault(&self) -> Option<String> {
+        self.shown.kept.as_ref().and_then(|kept| kept.fault())
     }
 
     /// Where peers find us; a bound port 0 is resolved.
@@ -272,6 +292,28 @@ impl Drop for Cluster {
             let _ = thread.join();
         }
     }
+}
+
+/// Who this node is, what it remembers, and who will keep what it learns.
+fn remembered(plan: &ClusterPlan) -> Result<(NodeId, State, Option<Keeper>), ClusterError> {
+    let fresh = || -> Result<NodeId, ClusterError> {
+        Ok(NodeId((random().map_err(ClusterError::Thread)? | 1).rotate_left(17)))
+    };
+    let Some(path) = &plan.state_dir else {
+        tracing::info!(
+            "no `cluster.state_dir`: after a restart this node has a new id, takes its place by the clock \
+             and by what peers know, and finds them by its seeds alone"
+        );
+        return Ok((fresh()?, State::default(), None));
+    };
+    let dir = Dir::open(path)?;
+    let (node, state) = match dir.read() {
+        Some(saved) => (saved.node, saved.state),
+        None => (fresh()?, State::default()),
+    };
+    tracing::info!(%node, peers = state.peers.len(), path = %dir.path().display(), "state is kept");
+    let keeper = Keeper::start(dir, node).map_err(ClusterError::Thread)?;
+    Ok((node, state, Some(keeper)))
 }
 
 /// Plaintext stays on private networks, unless asked for in words.

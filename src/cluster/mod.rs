@@ -31,6 +31,7 @@ pub mod roster;
 pub mod score;
 mod shell;
 pub mod sieve;
+pub mod state;
 pub mod timers;
 pub mod verdicts;
 pub mod wire;

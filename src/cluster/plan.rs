@@ -1,6 +1,7 @@
 //! What a node is told about its cluster.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::base::{Endpoint, NodeName};
 
@@ -21,6 +22,8 @@ pub struct ClusterPlan {
     pub traffic_cap: u64,
     /// Plaintext gossip was asked for in words.
     pub insecure: bool,
+    /// Where the node keeps what should outlive it.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl ClusterPlan {
@@ -34,6 +37,7 @@ impl ClusterPlan {
             label: "default".to_owned(),
             traffic_cap: 3 << 20,
             insecure: false,
+            state_dir: None,
         }
     }
 }

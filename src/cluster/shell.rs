@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::net::UdpSocket as TokioSocket;
@@ -24,6 +25,7 @@ use super::desk::{Asked, DeskClock};
 use super::handle::{Order, Shown, Windows, source_towards};
 use super::machine::{Input, Machine, Output, Rooms, Setup};
 use super::roster::MemberView;
+use super::state::{Keeper, State};
 use super::wire::MAX_DATAGRAM;
 use crate::base::{Actor, BootId, Endpoint, Host, NodeId, Publisher, time};
 use crate::health::Vote;
@@ -56,6 +58,10 @@ pub(super) struct Agent {
     pub(super) desk: Arc<DeskClock>,
     /// Workers wake the agent by it.
     pub(super) urgent: Arc<Notify>,
+    pub(super) node: NodeId,
+    /// As the machine last wanted it kept: what a new start of the agent begins with.
+    pub(super) state: Mutex<State>,
+    pub(super) keeper: Option<Keeper>,
 }
 
 /// Runs the agent until nobody can give orders any more. A panic inside is survived: a new boot
@@ -129,8 +135,7 @@ fn turn(
 
 impl Agent {
     fn machine(&self) -> io::Result<Machine> {
-        let node = (random()? | 1).rotate_left(17);
-        let actor = Actor { node: NodeId(node), boot: BootId::new(random()?) };
+        let actor = Actor { node: self.node, boot: BootId::new(random()?) };
         let setup = Setup {
             label: self.plan.label.clone(),
             digest: self.windows.config_digest.look().to_string(),
@@ -139,6 +144,7 @@ impl Agent {
             public: self.plan.insecure,
             unix_ms: time::unix_ms(),
             seed: random()?,
+            state: self.state.lock().clone(),
             ..Setup::new(actor, self.plan.node_name.clone(), *self.shown.address.lock())
         };
         let rooms = Rooms {
@@ -322,6 +328,7 @@ impl Shell<'_> {
                         let _ = asker.send(answer);
                     }
                 }
+                Output::Persist => self.persist(),
             }
         }
         if members {
@@ -342,6 +349,15 @@ impl Shell<'_> {
         };
         if let Err(error) = self.socket.try_send_to(bytes, to) {
             tracing::debug!(%to, %error, "a gossip datagram was not sent");
+        }
+    }
+
+    /// Hands what should outlive the process to the keeper, which writes it when the disk is ready.
+    fn persist(&self) {
+        let state = self.machine.state(time::now());
+        *self.agent.state.lock() = state.clone();
+        if let Some(keeper) = &self.agent.keeper {
+            keeper.keep(state);
         }
     }
 
@@ -409,6 +425,6 @@ async fn resolve(resolver: &Resolver, peers: &[Endpoint]) -> Seeds {
     seeds
 }
 
-fn random() -> io::Result<u64> {
+pub(super) fn random() -> io::Result<u64> {
     SysRng.try_next_u64().map_err(io::Error::other)
 }

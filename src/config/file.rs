@@ -193,6 +193,7 @@ pub(super) struct Cluster {
     pub(super) label: String,
     pub(super) traffic_cap: Text<Size>,
     pub(super) insecure: bool,
+    pub(super) state_dir: Option<PathBuf>,
 }
 
 impl Default for Cluster {
@@ -206,6 +207,7 @@ impl Default for Cluster {
             label: "default".to_owned(),
             traffic_cap: Text(Size(3 << 20)),
             insecure: false,
+            state_dir: None,
         }
     }
 }

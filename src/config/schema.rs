@@ -301,7 +301,7 @@ static CLUSTER: &[Key] = &[
     key("node_name", NAME),
     key("advertise_addr", Text(reachable)),
     key("label", NAME),
-    later("state_dir", ClusterLimits),
+    key("state_dir", PATH),
     later("probe_all_below", ClusterLimits),
     key("traffic_cap", BYTES),
     later("keys_file", ClusterLimits),

@@ -224,7 +224,7 @@ fn the_digest_sees_meaning_and_no_nodes_own_matters() {
         "10.0.0.2:80",
         "600s",
         "workers: 1\nlog: { level: debug }\nadmin: { listen: \"127.0.0.2:1\" }\naccess_log: { output: stdout }\n\
-         cluster: { node_name: n2, bind_addr: \"10.0.0.2:9090\", peers: [\"10.0.0.1:9090\"], label: default }",
+         cluster: { node_name: n2, bind_addr: \"10.0.0.2:9090\", peers: [\"10.0.0.1:9090\"], label: default, state_dir: ./state }",
     );
     assert_eq!(one, digest(&other), "defaults, spelling and the node's own matters");
     for differs in [

@@ -46,7 +46,7 @@ impl Findings<'_> {
 pub(super) fn plan(file: &File, places: &Places, dir: &Path) -> (Plan, Vec<Fault>, Vec<Fault>) {
     let mut found = Findings { places, faults: Vec::new(), warnings: Vec::new() };
     let tcp = tcp(&file.tcp);
-    let cluster = file.cluster.as_ref().map(|cluster| cluster::plan(cluster, &mut found));
+    let cluster = file.cluster.as_ref().map(|cluster| cluster::plan(cluster, dir, &mut found));
     let rules = rule::plans(&file.rules, cluster.is_some(), tcp, &mut found);
     let admin = admin(&file.admin, dir, &mut found);
     listeners::check(&rules, admin.listen, &mut found);

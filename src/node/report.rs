@@ -98,8 +98,16 @@ fn status(node: &Node) -> shapes::Status {
             advice: GOSSIP_ADVICE.to_owned(),
             alive: cluster.figures().alive as usize,
             fault: cluster.fault(),
+            state: state_dir(node)
+                .map(|dir| shapes::StateStatus { dir, error: cluster.state_fault() }),
         }),
     }
+}
+
+/// What runs is what was started with.
+fn state_dir(node: &Node) -> Option<String> {
+    let dir = node.first.cluster.as_ref()?.state_dir.as_ref()?;
+    Some(dir.display().to_string())
 }
 
 fn members(node: &Node) -> shapes::Members {
@@ -239,6 +247,7 @@ fn metrics(node: &Node) -> Metrics {
                 restarts: figures.restarts,
                 silent_s: figures.silent_ms as f64 / 1000.0,
                 duplicates: figures.duplicates,
+                state_writes: figures.state_writes,
             }
         }),
     }

@@ -13,6 +13,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use tidegate::base::{Actor, BootId, NodeId, time};
 use tidegate::cluster::MemberState;
 use tidegate::cluster::machine::{Input, Machine, Output, Rooms, Setup};
+use tidegate::cluster::state::State;
 use tidegate::cluster::wire::{ANYONE, Envelope, Kind};
 use tidegate::health::Verdicts;
 
@@ -52,6 +53,13 @@ pub(crate) const BAD: Links = Links {
     jitter: Duration::from_millis(4),
 };
 
+/// What outlives a host's process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) node: u64,
+    pub(crate) state: State,
+}
+
 /// One host.
 pub(crate) struct Host {
     pub(crate) name: String,
@@ -66,6 +74,8 @@ pub(crate) struct Host {
     pub(crate) verdicts: Arc<Verdicts>,
     /// Added to the wall clock when a process starts.
     pub(crate) clock_off_ms: i64,
+    /// What it keeps over restarts, when it has a disk.
+    pub(crate) disk: Option<Disk>,
     boots: u64,
     boot: u64,
     highest_generation: u64,
@@ -186,6 +196,7 @@ impl Fabric {
             book: Arc::default(),
             verdicts: Arc::default(),
             clock_off_ms: 0,
+            disk: None,
             boots: 0,
             boot: 0,
             highest_generation: 0,
@@ -199,9 +210,17 @@ impl Fabric {
     /// A process starts.
     pub(crate) fn start(&mut self, index: usize) {
         let gone = self.now.duration_since(self.began).as_millis() as u64;
-        let actor =
-            Actor { node: NodeId(self.rng.next_u64() | 1), boot: BootId::new(self.rng.next_u64()) };
+        let (fresh, boot) = (self.rng.next_u64() | 1, BootId::new(self.rng.next_u64()));
         let host = &mut self.hosts[index];
+        let node = match &mut host.disk {
+            None => fresh,
+            Some(Disk { node: 0, .. }) => {
+                host.disk = Some(Disk { node: fresh, ..Disk::default() });
+                fresh
+            }
+            Some(disk) => disk.node,
+        };
+        let actor = Actor { node: NodeId(node), boot };
         host.boots += 1;
         host.boot = actor.boot.bits();
         host.book = Arc::default();
@@ -212,6 +231,7 @@ impl Fabric {
             traffic_cap: self.cap,
             unix_ms: (EPOCH_MS + gone).saturating_add_signed(host.clock_off_ms),
             seed: self.rng.next_u64(),
+            state: host.disk.as_ref().map(|disk| disk.state.clone()).unwrap_or_default(),
             ..Setup::new(actor, host.name.as_str().into(), host.advertised)
         };
         self.start_as(index, setup);
@@ -296,6 +316,12 @@ impl Fabric {
                 }
                 Output::Members => look = true,
                 Output::Votes | Output::Answer { .. } => {}
+                Output::Persist => {
+                    let state = machine.state(self.now);
+                    if let Some(disk) = &mut host.disk {
+                        disk.state = state;
+                    }
+                }
             }
         }
         if look {

@@ -7,5 +7,6 @@ mod loopback;
 mod malformed;
 mod measure;
 mod membership;
+mod memory;
 mod names;
 mod support;

@@ -109,6 +109,7 @@ impl Machine {
             }
             Record::Leaving(leaving) if leaving.actor == peer.actor => {
                 self.roster.hear_leaving(peer.actor);
+                self.forget_peer(peer.actor);
                 self.look_again = true;
             }
             Record::AskMeta => {

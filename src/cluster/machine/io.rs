@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::base::{Actor, NodeName};
 use crate::cluster::asks::Ticket;
+use crate::cluster::state::State;
 use crate::health::Verdicts;
 use crate::traffic::{Alone, Answer, Ask, Ledger, Levels};
 
@@ -33,6 +34,8 @@ pub struct Setup {
     pub unix_ms: u64,
     /// Seed of everything random but the ids.
     pub seed: u64,
+    /// What was kept of the last life.
+    pub state: State,
 }
 
 impl Setup {
@@ -50,6 +53,7 @@ impl Setup {
             public: false,
             unix_ms: 0,
             seed: 0,
+            state: State::default(),
         }
     }
 }
@@ -128,4 +132,6 @@ pub enum Output {
         /// The answer.
         answer: Answer,
     },
+    /// [`super::Machine::state`] changed in a way that should outlive this process.
+    Persist,
 }

@@ -5,6 +5,7 @@ mod asking;
 mod hear;
 mod io;
 mod join;
+mod memory;
 mod upkeep;
 mod view;
 
@@ -21,7 +22,7 @@ use super::driver::Driver;
 use super::exchange::Exchange;
 use super::figures::{Figures, Traffic};
 use super::herald::Herald;
-use super::identity::{Identity, generation};
+use super::identity::Identity;
 use super::roster::{MemberState, MemberView, Roster};
 use super::verdicts::{Heard, Told, impaired};
 use super::wire::records::{Leaving, Meta, Record};
@@ -51,6 +52,7 @@ pub struct Machine {
     traffic: Traffic,
     outputs: VecDeque<Output>,
     compare: view::Compare,
+    memory: memory::Memory,
     meta_seq: u64,
     next_upkeep: Instant,
     look_again: bool,
@@ -71,12 +73,12 @@ impl Machine {
         let identity = Identity {
             actor: setup.actor,
             address: setup.address,
-            generation: generation(setup.unix_ms, 0),
+            generation: memory::first_generation(setup.unix_ms, &setup.state),
         };
         let secret = rng.next_u64();
         let driver = Driver::new(identity, StdRng::seed_from_u64(rng.next_u64()));
         rooms.levels.nodes(1);
-        Machine {
+        let mut machine = Machine {
             envelope: Envelope::new(&setup.label, setup.actor),
             allowance: Allowance::new(setup.traffic_cap, now),
             rooms,
@@ -94,6 +96,7 @@ impl Machine {
             traffic: Traffic::default(),
             outputs: VecDeque::from([Output::Members]),
             compare: view::Compare::new(now),
+            memory: memory::Memory::new(setup.state.clone()),
             meta_seq: 1,
             next_upkeep: now,
             look_again: true,
@@ -106,7 +109,9 @@ impl Machine {
             claims: 0,
             said: HashMap::new(),
             setup,
-        }
+        };
+        machine.recall_peers(now);
+        machine
     }
 
     /// Takes an input. Afterwards poll the outputs, then the timeout.
@@ -257,6 +262,7 @@ impl Machine {
             asks: self.asks.counts,
             asks_crowded: 0,
             asks_stuck: 0,
+            state_writes: (0, 0),
         }
     }
 

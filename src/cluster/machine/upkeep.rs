@@ -51,6 +51,7 @@ impl Machine {
             self.exchange_verdicts(now);
             self.complain(now);
         }
+        self.remember();
         self.tell_suspects(now);
         for (to, payload) in self.driver.take_sends() {
             self.send(now, Kind::Swim, to, &payload, Priority::Membership);
@@ -85,6 +86,7 @@ impl Machine {
     }
 
     fn tell_of(&mut self, now: Instant, event: &Event) {
+        self.remember_peer(now, event);
         let Event { identity, name, state, back } = event;
         let (address, boot) = (identity.address, identity.actor.boot);
         match state {
@@ -116,6 +118,7 @@ impl Machine {
                 Record::Meta(meta) if meta.actor != self.setup.actor => self.roster.hear_meta(meta),
                 Record::Leaving(leaving) => {
                     self.look_again = true;
+                    self.forget_peer(leaving.actor);
                     self.roster.hear_leaving(leaving.actor)
                 }
                 _ => false,

@@ -1,13 +1,14 @@
 //! The cluster section: names, and where plaintext gossip may go.
 
 use std::net::IpAddr;
+use std::path::Path;
 
-use super::Findings;
+use super::{Findings, beside};
 use crate::base::{Host, NodeName};
 use crate::cluster::{ClusterPlan, is_public};
 use crate::config::file::{self, values};
 
-pub(super) fn plan(cluster: &file::Cluster, found: &mut Findings<'_>) -> ClusterPlan {
+pub(super) fn plan(cluster: &file::Cluster, dir: &Path, found: &mut Findings<'_>) -> ClusterPlan {
     let bind = cluster.bind_addr.0;
     let advertise = cluster.advertise_addr.as_ref().map(|addr| addr.0);
     if cluster.insecure {
@@ -39,6 +40,7 @@ pub(super) fn plan(cluster: &file::Cluster, found: &mut Findings<'_>) -> Cluster
         label: cluster.label.clone(),
         traffic_cap: cluster.traffic_cap.0.0,
         insecure: cluster.insecure,
+        state_dir: cluster.state_dir.as_ref().map(|path| beside(dir, path)),
         ..ClusterPlan::new(bind, NodeName::from(name.as_str()))
     }
 }
