@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::shapes::{
-    Backend, Backends, ConfigStatus, GossipStatus, Limit, Limits, Member, Members, Rule, Rules,
-    Status,
+    Backend, Backends, ConfigStatus, GossipStatus, Limit, Limits, Member, Members, Opinion, Rule,
+    Rules, Status,
 };
 use super::sources::{GossipMetrics, Metrics, PhaseMetrics, RuleMetrics, Sources};
 
@@ -156,7 +156,16 @@ fn backend(ip: &str, state: &str, active: u64, connect_failures: u64) -> Backend
         connect_failures,
         last_check: if state == "up" { "connected".into() } else { "connection refused".into() },
         votes: BTreeMap::from([("n1".into(), state.into()), ("n2".into(), "up".into())]),
+        opinions: BTreeMap::from([
+            ("n1".into(), opinion(state, 125.0)),
+            ("n2".into(), opinion("up", 61.0)),
+        ]),
+        checked_here: true,
     }
+}
+
+fn opinion(verdict: &str, since_s: f64) -> Opinion {
+    Opinion { verdict: verdict.into(), since_s, streak: 9, latency_ms: Some(0.7), seq: 1 }
 }
 
 impl Sources for Fake {

@@ -102,8 +102,30 @@ pub struct Backend {
     pub connect_failures: u64,
     /// Last check's result in words; empty before the first.
     pub last_check: String,
-    /// Every node's verdict by node name: `up` or `down`.
+    /// Verdicts by node name, of every node that checks it: `up` or `down`.
     pub votes: BTreeMap<String, String>,
+    /// The same with what is behind them.
+    #[serde(default)]
+    pub opinions: BTreeMap<String, Opinion>,
+    /// Whether this node checks it; else it takes the majority of those that do.
+    #[serde(default)]
+    pub checked_here: bool,
+}
+
+/// What one node found of a backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Opinion {
+    /// `up` or `down`.
+    pub verdict: String,
+    /// Seconds that it has been so.
+    pub since_s: f64,
+    /// Results in a row that said so; of a peer, when it was told.
+    pub streak: u32,
+    /// What a good check takes, milliseconds; of a peer, when it was told. Nothing before the
+    /// first.
+    pub latency_ms: Option<f64>,
+    /// How often that node's verdict has changed.
+    pub seq: u64,
 }
 
 /// `GET /api/v1/limits`.

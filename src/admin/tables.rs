@@ -1,6 +1,6 @@
 //! What the commands print for people: aligned columns that fit 100 characters.
 
-use super::shapes::{Backends, Limits, Members, Rules, Status};
+use super::shapes::{Backend, Backends, Limits, Members, Rules, Status};
 use super::words;
 
 /// Widest line; where names are long, the widest column is cut with `…`.
@@ -111,6 +111,7 @@ pub fn backends(view: &Backends) -> String {
         "RULE",
         "ADDRESS",
         "STATE",
+        ">FOR",
         ">WEIGHT",
         ">ACTIVE",
         ">TOTAL",
@@ -133,6 +134,7 @@ pub fn backends(view: &Backends) -> String {
             } else {
                 backend.state.clone()
             },
+            since(backend).map_or("-".into(), words::seconds),
             backend.weight.to_string(),
             words::count(backend.active),
             words::count(backend.connections),
@@ -146,6 +148,12 @@ pub fn backends(view: &Backends) -> String {
         ]);
     }
     table.render()
+}
+
+/// How long a backend has been what it is, by whoever has seen it longest.
+fn since(backend: &Backend) -> Option<f64> {
+    let agree = backend.opinions.values().filter(|opinion| opinion.verdict == backend.state);
+    agree.map(|opinion| opinion.since_s).max_by(f64::total_cmp)
 }
 
 /// `tidegate rules`.
@@ -285,9 +293,9 @@ mod tests {
     #[test]
     fn backends_stand_in_columns() {
         let want = "\
-RULE  ADDRESS        STATE  WEIGHT  ACTIVE  TOTAL  FAILED  VOTES   LAST CHECK
-web   10.0.0.7:8081  up          1       7    600       0  2/2 up  connected
-web   10.0.0.8:8081  down        1       0    600       4  1/2 up  connection refused
+RULE  ADDRESS        STATE   FOR  WEIGHT  ACTIVE  TOTAL  FAILED  VOTES   LAST CHECK
+web   10.0.0.7:8081  up     2m5s       1       7    600       0  2/2 up  connected
+web   10.0.0.8:8081  down   2m5s       1       0    600       4  1/2 up  connection refused
 ";
         assert_eq!(backends(&Fake::busy().backends), want);
     }

@@ -116,6 +116,14 @@ pub struct BackendKey {
     pub address: SocketAddr,
 }
 
+impl BackendKey {
+    /// A number that stands for it, the same on every node.
+    pub fn id(&self) -> u64 {
+        let address = self.address.to_string();
+        stable_hash(stable_hash(0, self.rule.0.as_bytes()), address.as_bytes())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

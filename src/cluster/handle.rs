@@ -18,9 +18,8 @@ use super::private::is_public;
 use super::roster::MemberView;
 use super::shell::{Agent, random, run};
 use super::state::{Dir, DirError, Keeper, News, State};
-use super::verdicts::backend_hash;
 use crate::base::{BackendKey, GossipAddr, NodeId, View, publish_and_view, time};
-use crate::health::{Peers, Verdicts, Vote};
+use crate::health::{Peers, Rota, Verdicts, Vote};
 use crate::net::{Resolver, bind_udp};
 use crate::traffic::{Alone, Asking, Ledger, Levels};
 
@@ -87,7 +86,7 @@ pub enum ClusterError {
 /// Published by the agent, read by everybody.
 pub(super) struct Shown {
     pub(super) members: View<Vec<MemberView>>,
-    pub(super) votes: View<HashMap<u64, Vec<Vote>>>,
+    pub(super) votes: View<Opinions>,
     pub(super) figures: Mutex<Figures>,
     pub(super) fault: Mutex<Option<String>>,
     pub(super) address: Mutex<SocketAddr>,
@@ -101,9 +100,23 @@ pub(super) struct Shown {
     pub(super) began: std::time::Instant,
 }
 
+/// What peers think of backends, and how checks are shared with them.
+#[derive(Debug)]
+pub(super) struct Opinions {
+    /// Nodes that share the checks, this one first.
+    pub(super) checking: Arc<[NodeId]>,
+    /// By backend's id.
+    pub(super) votes: HashMap<u64, Vec<Vote>>,
+}
+
 impl Shown {
     pub(super) fn age_ms(&self) -> u64 {
         time::now().saturating_duration_since(self.began).as_millis() as u64
+    }
+
+    /// Milliseconds since the agent last ran.
+    pub(super) fn silent_ms(&self) -> u64 {
+        self.age_ms().saturating_sub(self.ran.load(Ordering::Relaxed))
     }
 }
 
@@ -119,16 +132,44 @@ pub struct Cluster {
     shown: Arc<Shown>,
     desk: Arc<Desk>,
     desk_clock: Arc<DeskClock>,
+    all_below: usize,
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// An agent that has not run for longer, though it runs ten times a second, is not believed: what it
+/// published last would otherwise stand for ever.
+const SILENT_MS: u64 = 3000;
+
 /// The window on the peers' verdicts.
-struct PeerVotes(View<HashMap<u64, Vec<Vote>>>);
+struct PeerVotes {
+    shown: Arc<Shown>,
+    all_below: usize,
+}
+
+impl PeerVotes {
+    fn silent(&self) -> bool {
+        self.shown.silent_ms() > SILENT_MS
+    }
+}
 
 impl Peers for PeerVotes {
     fn votes(&self, backend: &BackendKey) -> Vec<Vote> {
-        self.0.look().get(&backend_hash(backend)).cloned().unwrap_or_default()
+        if self.silent() {
+            return Vec::new();
+        }
+        self.shown.votes.look().votes.get(&backend.id()).cloned().unwrap_or_default()
+    }
+
+    fn rota(&self) -> Rota {
+        if self.silent() {
+            return Rota::alone();
+        }
+        let nodes = Arc::clone(&self.shown.votes.look().checking);
+        match nodes.first() {
+            Some(&own) => Rota { own, nodes, all_below: self.all_below },
+            None => Rota::alone(),
+        }
     }
 }
 
@@ -149,7 +190,8 @@ impl Cluster {
 
         let began = time::now();
         let (members_in, members) = publish_and_view(Vec::new());
-        let (votes_in, votes) = publish_and_view(HashMap::new());
+        let nobody = Opinions { checking: Arc::new([]), votes: HashMap::new() };
+        let (votes_in, votes) = publish_and_view(nobody);
         let shown = Arc::new(Shown {
             members,
             votes,
@@ -167,6 +209,7 @@ impl Cluster {
         let (desk, asked, desk_clock) = Desk::open();
         let (ready, started) = mpsc::sync_channel(1);
         let insecure = plan.insecure;
+        let all_below = plan.probe_all_below;
         let urgent = Arc::new(Notify::new());
         let wake = Arc::clone(&urgent);
         windows.ledger.on_urgent(Box::new(move || wake.notify_one()));
@@ -189,7 +232,8 @@ impl Cluster {
             .spawn(move || run(agent, inbox, asked, ready))
             .map_err(ClusterError::Thread)?;
         let (orders, thread) = (Some(orders), Some(thread));
-        let mut cluster = Cluster { shown, desk: Arc::new(desk), desk_clock, orders, thread };
+        let desk = Arc::new(desk);
+        let mut cluster = Cluster { shown, desk, desk_clock, all_below, orders, thread };
         match started.recv() {
             Ok(Ok(address)) => {
                 if !insecure && is_public(address.ip()) {
@@ -217,7 +261,7 @@ impl Cluster {
 
     /// What alive peers think of backends.
     pub fn peers(&self) -> Arc<dyn Peers> {
-        Arc::new(PeerVotes(self.shown.votes.clone()))
+        Arc::new(PeerVotes { shown: Arc::clone(&self.shown), all_below: self.all_below })
     }
 
     /// Where workers ask other nodes.
@@ -250,6 +294,7 @@ impl Cluster {
         }
         let ran = self.shown.ran.load(Ordering::Relaxed);
         figures.silent_ms = self.shown.age_ms().saturating_sub(ran);
+        figures.silent_ms = self.shown.silent_ms();
         figures
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::base::{Endpoint, NodeName};
+use crate::health::ALL_BELOW;
 
 /// The `cluster:` section as meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct ClusterPlan {
     pub insecure: bool,
     /// Where the node keeps what should outlive it.
     pub state_dir: Option<PathBuf>,
+    /// Up to so many nodes all of them check all backends; more share the checks out.
+    pub probe_all_below: usize,
 }
 
 impl ClusterPlan {
@@ -38,6 +41,7 @@ impl ClusterPlan {
             traffic_cap: 3 << 20,
             insecure: false,
             state_dir: None,
+            probe_all_below: ALL_BELOW,
         }
     }
 }

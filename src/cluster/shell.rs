@@ -22,13 +22,12 @@ use tokio::time::{sleep_until, timeout};
 use super::ClusterPlan;
 use super::asks::Ticket;
 use super::desk::{Asked, DeskClock};
-use super::handle::{Order, Shown, Windows, source_towards};
+use super::handle::{Opinions, Order, Shown, Windows, source_towards};
 use super::machine::{Input, Machine, Output, Rooms, Setup};
 use super::roster::MemberView;
 use super::state::{Keeper, State};
 use super::wire::MAX_DATAGRAM;
 use crate::base::{Actor, BootId, Endpoint, Host, NodeId, Publisher, time};
-use crate::health::Vote;
 use crate::net::Resolver;
 use crate::traffic::Answer;
 
@@ -53,9 +52,9 @@ pub(super) struct Agent {
     pub(super) bound: SocketAddr,
     pub(super) shown: Arc<Shown>,
     pub(super) members: Publisher<Vec<MemberView>>,
-    pub(super) votes: Publisher<HashMap<u64, Vec<Vote>>>,
     /// Asks of workers, and how long they wait.
     pub(super) desk: Arc<DeskClock>,
+    pub(super) votes: Publisher<Opinions>,
     /// Workers wake the agent by it.
     pub(super) urgent: Arc<Notify>,
     pub(super) node: NodeId,
@@ -335,7 +334,10 @@ impl Shell<'_> {
             self.agent.members.publish(self.machine.members());
         }
         if members || votes {
-            self.agent.votes.publish(self.machine.votes());
+            self.agent.votes.publish(Opinions {
+                checking: self.machine.checking().into(),
+                votes: self.machine.votes(),
+            });
         }
     }
 

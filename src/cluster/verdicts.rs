@@ -8,10 +8,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use super::wire::records::{HealthBeat, HealthPart, Record};
-use crate::base::id::stable_hash;
+use super::wire::records::{HealthBeat, HealthPart, HealthRow, Record};
 use crate::base::{Actor, BackendKey};
-use crate::health::{OwnVerdict, Verdict, Verdicts};
+use crate::health::{OwnVerdict, Report, Verdict, Verdicts};
 
 /// Between looks at the own verdicts.
 pub const LOOK: Duration = Duration::from_millis(100);
@@ -23,25 +22,24 @@ const PER_PEER: Duration = Duration::from_millis(300);
 const LONGEST: Duration = Duration::from_secs(300);
 /// Beats after a change: lost parts are then asked for soon.
 const REMINDERS: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
-/// Rows in one part: 9 for the hash, 1, and at most 9 for the number.
-const ROWS_PER_PART: usize = 56;
+/// Between two versions that differ in latencies alone.
+const DETAILS: Duration = Duration::from_secs(60);
+/// Rows in one part: 9 for the backend, 1, at most 9 for the number, three times at most 5.
+const ROWS_PER_PART: usize = 33;
 /// Backends taken of one observer.
 const MOST_BACKENDS: usize = 16_384;
-
-/// A backend's hash, the same on every node.
-pub fn backend_hash(key: &BackendKey) -> u64 {
-    let address = key.address.to_string();
-    stable_hash(stable_hash(0, key.rule.0.as_bytes()), address.as_bytes())
-}
 
 /// Own verdicts, on their way out.
 #[derive(Debug, Default)]
 pub struct Told {
     version: u64,
-    rows: Vec<(u64, bool, u64)>,
+    /// What this version says.
+    rows: Vec<(u64, Report)>,
+    /// Own verdicts as last looked at.
     last: Vec<(BackendKey, OwnVerdict)>,
     /// Told as a node that has nothing to say.
     mute: bool,
+    told_at: Option<Instant>,
     beats: Vec<Instant>,
 }
 
@@ -49,17 +47,21 @@ impl Told {
     /// Looks at the own verdicts; whether what is told of them changed and is to be told in full.
     /// Nothing is told of them while `mute`.
     pub fn look(&mut self, now: Instant, own: &Verdicts, mute: bool) -> bool {
-        let all = own.all();
-        if all == self.last && mute == self.mute {
+        self.last = own.fresh(now);
+        let spoken = if mute { &[][..] } else { &self.last[..] };
+        let words = |(key, own): &(BackendKey, OwnVerdict)| (key.id(), own.report);
+        let rows: Vec<(u64, Report)> = spoken.iter().map(words).collect();
+        let same = rows.len() == self.rows.len()
+            && rows.iter().zip(&self.rows).all(|(a, b)| (a.0, a.1.seq) == (b.0, b.1.seq));
+        let details = self.told_at.is_some_and(|at| now >= at + DETAILS)
+            && rows.iter().zip(&self.rows).any(|(a, b)| moved(a.1.latency, b.1.latency));
+        if same && mute == self.mute && !details {
             return false;
         }
-        let row = |(key, own): &(BackendKey, OwnVerdict)| {
-            (backend_hash(key), own.verdict == Verdict::Down, own.seq)
-        };
-        self.rows = if mute { Vec::new() } else { all.iter().map(row).collect() };
-        self.last = all;
+        self.rows = rows;
         self.mute = mute;
         self.version += 1;
+        self.told_at = Some(now);
         self.beats = REMINDERS.iter().map(|after| now + *after).collect();
         true
     }
@@ -94,14 +96,19 @@ impl Told {
     }
 
     /// All verdicts, a record per datagram.
-    pub fn parts(&self) -> Vec<Record> {
+    pub fn parts(&self, now: Instant) -> Vec<Record> {
         let rows = &self.rows[..self.rows.len().min(MOST_BACKENDS)];
         let parts = rows.len().div_ceil(ROWS_PER_PART).max(1) as u16;
         let part = |part: u16| {
             let from = usize::from(part) * ROWS_PER_PART;
             let until = rows.len().min(from + ROWS_PER_PART);
-            let rows = rows[from..until].to_vec();
-            Record::HealthPart(HealthPart { version: self.version, part, parts, rows })
+            let rows = rows[from..until].iter().map(|(backend, r)| row(*backend, r, now));
+            Record::HealthPart(HealthPart {
+                version: self.version,
+                part,
+                parts,
+                rows: rows.collect(),
+            })
         };
         (0..parts).map(part).collect()
     }
@@ -109,6 +116,39 @@ impl Told {
     /// Own verdicts as last looked at.
     pub fn own(&self) -> &[(BackendKey, OwnVerdict)] {
         &self.last
+    }
+}
+
+/// Whether a latency is another one than was told, and not just a little.
+fn moved(now: Option<Duration>, told: Option<Duration>) -> bool {
+    match (now, told) {
+        (Some(now), Some(told)) => now > told * 2 || told > now * 2,
+        (now, told) => now != told,
+    }
+}
+
+fn row(backend: u64, report: &Report, now: Instant) -> HealthRow {
+    let whole = |number: u128| u32::try_from(number).unwrap_or(u32::MAX);
+    HealthRow {
+        backend,
+        down: report.verdict == Verdict::Down,
+        seq: report.seq,
+        age: whole(now.saturating_duration_since(report.since).as_secs().into()),
+        streak: report.streak,
+        latency: report.latency.map_or(0, |latency| whole(latency.as_micros()).max(1)),
+    }
+}
+
+/// A row as it was heard at `now`.
+fn report(row: &HealthRow, now: Instant) -> Report {
+    let age = Duration::from_secs(row.age.into());
+    Report {
+        verdict: if row.down { Verdict::Down } else { Verdict::Up },
+        // A machine's clock may have begun after the peer's verdict.
+        since: now.checked_sub(age).unwrap_or(now),
+        streak: row.streak,
+        latency: (row.latency > 0).then(|| Duration::from_micros(row.latency.into())),
+        seq: row.seq,
     }
 }
 
@@ -123,7 +163,7 @@ pub struct Heard(BTreeMap<Actor, Observer>);
 #[derive(Debug)]
 struct Observer {
     version: u64,
-    rows: HashMap<u64, Verdict>,
+    rows: HashMap<u64, Report>,
     coming: Option<Coming>,
     until: Instant,
     interval: Duration,
@@ -132,7 +172,7 @@ struct Observer {
 #[derive(Debug)]
 struct Coming {
     version: u64,
-    parts: Vec<Option<Vec<(u64, bool, u64)>>>,
+    parts: Vec<Option<Vec<HealthRow>>>,
 }
 
 impl Heard {
@@ -169,9 +209,8 @@ impl Heard {
         if coming.parts.iter().any(Option::is_none) {
             return false;
         }
-        let verdict = |down| if down { Verdict::Down } else { Verdict::Up };
         let rows = std::mem::take(&mut coming.parts).into_iter().flatten().flatten();
-        observer.rows = rows.map(|(backend, down, _)| (backend, verdict(down))).collect();
+        observer.rows = rows.map(|row| (row.backend, report(&row, now))).collect();
         observer.version = part.version;
         observer.coming = None;
         observer.until = now + 3 * observer.interval;
@@ -188,17 +227,20 @@ impl Heard {
         self.0.len() != before
     }
 
-    /// Opinions by backend's hash.
-    pub fn opinions(&self) -> HashMap<u64, Vec<(Actor, Verdict)>> {
-        let mut all: HashMap<u64, Vec<(Actor, Verdict)>> = HashMap::new();
+    /// Opinions by backend's id.
+    pub fn opinions(&self) -> Opinions {
+        let mut all = Opinions::new();
         for (actor, observer) in &self.0 {
-            for (backend, verdict) in &observer.rows {
-                all.entry(*backend).or_default().push((*actor, *verdict));
+            for (backend, report) in &observer.rows {
+                all.entry(*backend).or_default().push((*actor, *report));
             }
         }
         all
     }
 }
+
+/// What peers think, by backend's id.
+pub type Opinions = HashMap<u64, Vec<(Actor, Report)>>;
 
 impl Observer {
     fn new(now: Instant) -> Self {
@@ -207,65 +249,125 @@ impl Observer {
     }
 }
 
-/// Whether this node rather than its backends is ill: more than half of its backends are down to it
-/// while most of its peers find most of those up, though they had the time to find out. (A backend
-/// that dies is down to one node before it is down to the others.)
-pub fn impaired(
+/// How far a node may trust what it sees of its backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Senses {
+    /// As far as anybody.
+    #[default]
+    Sound,
+    /// What it checks is mostly down to it alone, but it checks only some: it must look at
+    /// everything itself before it can tell.
+    Doubtful,
+    /// It rather than its backends is ill.
+    Impaired,
+}
+
+/// Whether this node rather than its backends is ill: more than half of the `used` backends are
+/// down to it while most of its peers find most of those up, though they had the time to find out.
+/// (A backend that dies is down to one node before it is down to the others.)
+///
+/// A node that shares the checks has an `own` verdict on some backends only, and takes the peers'
+/// word that the others are up: it could never find half of all down. So it is in doubt, and checks
+/// everything itself, as soon as that holds for half of what it does check.
+pub fn senses(
     now: Instant,
     own: &[(BackendKey, OwnVerdict)],
-    opinions: &HashMap<u64, Vec<(Actor, Verdict)>>,
-) -> bool {
+    used: usize,
+    opinions: &Opinions,
+) -> Senses {
     let down: Vec<&(BackendKey, OwnVerdict)> =
-        own.iter().filter(|(_, own)| own.verdict == Verdict::Down).collect();
+        own.iter().filter(|(_, own)| own.report.verdict == Verdict::Down).collect();
     if down.len() * 2 <= own.len() {
-        return false;
+        return Senses::Sound;
     }
-    let contradicted = down.iter().filter(|(key, own)| {
-        let Some(opinions) = opinions.get(&backend_hash(key)) else { return false };
-        let up = opinions.iter().filter(|(_, verdict)| *verdict == Verdict::Up).count();
+    let contradicted = |(key, _): &&&(BackendKey, OwnVerdict)| {
+        let Some(opinions) = opinions.get(&key.id()) else { return false };
+        let up = opinions.iter().filter(|(_, report)| report.verdict == Verdict::Up).count();
         // One peer against us is not "most peers".
-        own.settled <= now && up >= 2 && up * 2 > opinions.len()
-    });
-    contradicted.count() * 2 > down.len()
+        up >= 2 && up * 2 > opinions.len()
+    };
+    let settled = |(_, own): &&&(BackendKey, OwnVerdict)| own.settled <= now;
+    let against = down.iter().filter(contradicted);
+    if down.len() * 2 > used && against.clone().filter(settled).count() * 2 > down.len() {
+        return Senses::Impaired;
+    }
+    match own.len() < used && against.count() * 2 > down.len() {
+        true => Senses::Doubtful,
+        false => Senses::Sound,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::{BootId, NodeId, time};
+    use crate::health::Sighting;
 
-    fn key() -> BackendKey {
-        BackendKey { rule: "web".into(), address: ([10, 0, 0, 1], 80).into() }
+    fn key(port: u16) -> BackendKey {
+        BackendKey { rule: "web".into(), address: ([10, 0, 0, 1], port).into() }
     }
 
-    fn opinions(verdicts: &[Verdict]) -> HashMap<u64, Vec<(Actor, Verdict)>> {
-        let actor = |at| Actor { node: NodeId(at), boot: BootId::new(1) };
-        let all = (0..).map(actor).zip(verdicts.iter().copied()).collect();
-        HashMap::from([(backend_hash(&key()), all)])
+    fn actor(node: u64) -> Actor {
+        Actor { node: NodeId(node), boot: BootId::new(1) }
+    }
+
+    fn opinions(now: Instant, ports: &[u16], verdicts: &[Verdict]) -> Opinions {
+        let of = |_: &u16| -> Vec<(Actor, Report)> {
+            let said = |(at, verdict): (u64, &Verdict)| (actor(at), Report::first(*verdict, now));
+            (0..).zip(verdicts).map(said).collect()
+        };
+        ports.iter().map(|port| (key(*port).id(), of(port))).collect()
+    }
+
+    fn own(port: u16, verdict: Verdict, settled: Instant) -> (BackendKey, OwnVerdict) {
+        let report = Report::first(verdict, settled);
+        (key(port), OwnVerdict { report, settled, until: settled })
+    }
+
+    fn sighting(verdict: Verdict, latency: u64, now: Instant) -> Sighting {
+        let (settled, until) = (now, now + Duration::from_secs(3600));
+        let latency = Some(Duration::from_millis(latency));
+        Sighting { verdict, streak: 4, latency, settled, until }
     }
 
     #[test]
     fn who_sees_a_backend_die_first_is_not_ill_until_peers_had_the_time_to_see_it() {
         let now = time::now();
         let settled = now + Duration::from_secs(5);
-        let own = [(key(), OwnVerdict { verdict: Verdict::Down, seq: 1, settled })];
-        let up = opinions(&[Verdict::Up, Verdict::Up]);
-        assert!(!impaired(now, &own, &up));
-        assert!(impaired(settled, &own, &up));
-        assert!(!impaired(settled, &own, &opinions(&[Verdict::Up, Verdict::Down])));
-        assert!(!impaired(settled, &own, &opinions(&[Verdict::Up])), "one against one");
+        let own = [own(1, Verdict::Down, settled)];
+        let said = |verdicts: &[Verdict]| opinions(now, &[1], verdicts);
+        let up = said(&[Verdict::Up, Verdict::Up]);
+        assert_eq!(senses(now, &own, 1, &up), Senses::Sound);
+        assert_eq!(senses(settled, &own, 1, &up), Senses::Impaired);
+        let split = said(&[Verdict::Up, Verdict::Down]);
+        assert_eq!(senses(settled, &own, 1, &split), Senses::Sound);
+        assert_eq!(senses(settled, &own, 1, &said(&[Verdict::Up])), Senses::Sound, "one to one");
+    }
+
+    #[test]
+    fn one_bad_path_does_not_condemn_a_node_that_checks_few_backends() {
+        let now = time::now();
+        let up = opinions(now, &[1, 2, 3], &[Verdict::Up, Verdict::Up]);
+        // The only one of three that it checks is down to it alone.
+        let one = [own(1, Verdict::Down, now)];
+        assert_eq!(senses(now, &one, 3, &up), Senses::Doubtful);
+        // It looked at all of them: it is that path, or it is this node.
+        let path = [own(1, Verdict::Down, now), own(2, Verdict::Up, now), own(3, Verdict::Up, now)];
+        assert_eq!(senses(now, &path, 3, &up), Senses::Sound);
+        let ill =
+            [own(1, Verdict::Down, now), own(2, Verdict::Down, now), own(3, Verdict::Up, now)];
+        assert_eq!(senses(now, &ill, 3, &up), Senses::Impaired);
     }
 
     #[test]
     fn a_node_that_falls_mute_takes_its_verdicts_back() {
         let (now, own) = (time::now(), Verdicts::default());
-        own.note(&key(), Verdict::Up, now);
+        own.note(&key(1), now, sighting(Verdict::Up, 1, now));
         let (mut told, mut heard) = (Told::default(), Heard::default());
-        let actor = Actor { node: NodeId(1), boot: BootId::new(1) };
         let mut tell = |told: &Told| {
-            for record in told.parts() {
+            for record in told.parts(now) {
                 if let Record::HealthPart(part) = record {
-                    heard.part(now, actor, part);
+                    heard.part(now, actor(1), part);
                 }
             }
             heard.opinions().len()
@@ -277,5 +379,44 @@ mod tests {
         assert_eq!(tell(&told), 0);
         assert!(told.look(now, &own, false));
         assert_eq!(tell(&told), 1);
+    }
+
+    #[test]
+    fn a_peer_hears_the_whole_register() {
+        let (now, own) = (time::now(), Verdicts::default());
+        own.note(&key(1), now, sighting(Verdict::Up, 7, now));
+        let (mut told, mut heard) = (Told::default(), Heard::default());
+        let later = now + Duration::from_secs(40);
+        told.look(later, &own, false);
+        let Some(Record::HealthPart(part)) = told.parts(later).pop() else { panic!("no part") };
+        heard.part(later, actor(1), part);
+        let told = own.of(&"web".into(), key(1).address).unwrap().report;
+        assert_eq!(heard.opinions()[&key(1).id()], [(actor(1), told)]);
+    }
+
+    #[test]
+    fn checks_that_find_the_same_are_not_told_and_a_latency_only_now_and_then() {
+        let (now, own) = (time::now(), Verdicts::default());
+        let mut told = Told::default();
+        own.note(&key(1), now, sighting(Verdict::Up, 10, now));
+        assert!(told.look(now, &own, false));
+        let later = now + Duration::from_secs(30);
+        own.note(&key(1), later, sighting(Verdict::Up, 100, later));
+        assert!(!told.look(later, &own, false));
+        assert!(told.look(now + DETAILS, &own, false));
+        own.note(&key(1), later, sighting(Verdict::Up, 150, later));
+        assert!(!told.look(now + 3 * DETAILS, &own, false), "not even twice as long");
+    }
+
+    #[test]
+    fn a_verdict_whose_checker_stopped_is_taken_back() {
+        let (now, own) = (time::now(), Verdicts::default());
+        let mut told = Told::default();
+        own.note(&key(1), now, sighting(Verdict::Up, 10, now));
+        told.look(now, &own, false);
+        let late = now + Duration::from_secs(3600);
+        assert!(told.look(late, &own, false));
+        let Some(Record::HealthPart(part)) = told.parts(late).pop() else { panic!("no part") };
+        assert_eq!(part.rows, []);
     }
 }

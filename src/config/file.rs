@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::written::{Size, Written};
 use crate::base::Endpoint;
+use crate::health::ALL_BELOW;
 
 pub(super) use rule::*;
 /// What the walk along the schema hands over.
@@ -194,6 +195,7 @@ pub(super) struct Cluster {
     pub(super) traffic_cap: Text<Size>,
     pub(super) insecure: bool,
     pub(super) state_dir: Option<PathBuf>,
+    pub(super) probe_all_below: u64,
 }
 
 impl Default for Cluster {
@@ -208,6 +210,7 @@ impl Default for Cluster {
             traffic_cap: Text(Size(3 << 20)),
             insecure: false,
             state_dir: None,
+            probe_all_below: ALL_BELOW as u64,
         }
     }
 }

@@ -302,7 +302,7 @@ static CLUSTER: &[Key] = &[
     key("advertise_addr", Text(reachable)),
     key("label", NAME),
     key("state_dir", PATH),
-    later("probe_all_below", ClusterLimits),
+    key("probe_all_below", Int(1, 4096)),
     key("traffic_cap", BYTES),
     later("keys_file", ClusterLimits),
     key("insecure", Bool),

@@ -1,15 +1,18 @@
 //! What the other nodes see, and how it joins with what this one sees.
 
-use super::verdicts::Verdict;
-use crate::base::{BackendKey, NodeName};
+use super::rota::Rota;
+use super::verdicts::{Report, Verdict};
+use crate::base::{BackendKey, NodeId, NodeName};
 
 /// One node's opinion of a backend, as a peer reported it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vote {
     /// Who saw it.
     pub observer: NodeName,
+    /// The same, as machines know it.
+    pub node: NodeId,
     /// What it saw.
-    pub verdict: Verdict,
+    pub report: Report,
 }
 
 /// The window on the other nodes: what they see of a backend. Only fresh opinions of alive peers
@@ -17,6 +20,11 @@ pub struct Vote {
 pub trait Peers: Send + Sync {
     /// Opinions of the others, own excluded.
     fn votes(&self, backend: &BackendKey) -> Vec<Vote>;
+
+    /// How the checks are shared with them now.
+    fn rota(&self) -> Rota {
+        Rota::alone()
+    }
 
     /// Whether there can never be a vote, so that nobody need ask again.
     fn alone(&self) -> bool {
@@ -51,19 +59,29 @@ pub enum Opinion {
     Unknown,
 }
 
+/// What most of the peers say; `None` when as many say the one as the other.
+pub fn majority(votes: &[Vote]) -> Option<Verdict> {
+    let down = votes.iter().filter(|vote| vote.report.verdict == Verdict::Down).count();
+    match down.cmp(&(votes.len() - down)) {
+        std::cmp::Ordering::Greater => Some(Verdict::Down),
+        std::cmp::Ordering::Less => Some(Verdict::Up),
+        std::cmp::Ordering::Equal => None,
+    }
+}
+
 /// Joins what this node found with what its peers say. Own *down* is final, for it is this node
-/// that would have to connect; peers can only raise a doubt, and speak where it has no result yet.
+/// that would have to connect; peers can only raise a doubt, and speak where it has no result of
+/// its own.
 pub fn join(own: Option<Verdict>, votes: &[Vote]) -> Opinion {
-    let down = votes.iter().filter(|vote| vote.verdict == Verdict::Down).count();
-    let up = votes.len() - down;
-    match own {
-        Some(Verdict::Down) => Opinion::Bad,
+    let peers = majority(votes);
+    match (own, peers) {
+        (Some(Verdict::Down), _) => Opinion::Bad,
         // One peer alone may be the one whose network is broken.
-        Some(Verdict::Up) if votes.len() >= 2 && down > up => Opinion::Doubted,
-        Some(Verdict::Up) => Opinion::Good,
-        None if down > up => Opinion::Bad,
-        None if up > down => Opinion::Good,
-        None => Opinion::Unknown,
+        (Some(Verdict::Up), Some(Verdict::Down)) if votes.len() >= 2 => Opinion::Doubted,
+        (Some(Verdict::Up), _) => Opinion::Good,
+        (None, Some(Verdict::Down)) => Opinion::Bad,
+        (None, Some(Verdict::Up)) => Opinion::Good,
+        (None, None) => Opinion::Unknown,
     }
 }
 
@@ -73,8 +91,13 @@ mod tests {
     use super::*;
 
     fn votes(verdicts: &[Verdict]) -> Vec<Vote> {
-        let cast = |&verdict| Vote { observer: "n".into(), verdict };
-        verdicts.iter().map(cast).collect()
+        let now = crate::base::time::now();
+        let cast = |(node, &verdict): (u64, &Verdict)| Vote {
+            observer: "n".into(),
+            node: NodeId(node),
+            report: Report::first(verdict, now),
+        };
+        (0..).zip(verdicts).map(cast).collect()
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl CheckPlan {
         let results = self.fall.max(self.rise).saturating_add(1);
         self.interval.saturating_mul(results) + self.timeout + TRAVEL
     }
+
+    /// How long a result counts when no other follows: three checks that did not come.
+    pub fn lasting(&self) -> Duration {
+        self.interval.saturating_mul(3) + self.timeout
+    }
 }
 
 impl Default for CheckPlan {

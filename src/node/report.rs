@@ -8,6 +8,7 @@ use crate::admin::shapes;
 use crate::admin::sources::{GossipMetrics, Metrics, PhaseMetrics, RuleMetrics, Sources};
 use crate::balance::Policy;
 use crate::base::time;
+use crate::health;
 use crate::proxy::Rule;
 use crate::traffic::{Algorithm, LimitScope};
 use crate::upstream::{BackendState, BackendStatus};
@@ -163,14 +164,22 @@ fn policy_word(policy: Policy) -> &'static str {
 }
 
 fn backend_shape(node: &Node, rule: &str, backend: BackendStatus) -> shapes::Backend {
-    let mut votes: BTreeMap<String, String> = backend
+    let now = time::now();
+    let mut opinions: BTreeMap<String, shapes::Opinion> = backend
         .votes
         .iter()
-        .map(|vote| (vote.observer.to_string(), vote.verdict.label().to_owned()))
+        .map(|vote| (vote.observer.to_string(), opinion_shape(&vote.report, now)))
         .collect();
+    let checkers: Vec<&str> = opinions.keys().map(String::as_str).collect();
+    let last_check = match backend.checked_here || checkers.is_empty() {
+        true => backend.last_check,
+        false => format!("by {}", checkers.join(", ")),
+    };
     if let Some(own) = backend.own {
-        votes.insert(node.name.to_string(), own.label().to_owned());
+        opinions.insert(node.name.to_string(), opinion_shape(&own, now));
     }
+    let verdicts = opinions.iter().map(|(name, opinion)| (name.clone(), opinion.verdict.clone()));
+    let votes = verdicts.collect();
     let name = backend.name.to_string();
     shapes::Backend {
         rule: rule.to_owned(),
@@ -182,8 +191,20 @@ fn backend_shape(node: &Node, rule: &str, backend: BackendStatus) -> shapes::Bac
         active: backend.active.into(),
         connections: backend.connections,
         connect_failures: backend.connect_failures,
-        last_check: backend.last_check,
+        last_check,
         votes,
+        opinions,
+        checked_here: backend.checked_here,
+    }
+}
+
+fn opinion_shape(report: &health::Report, now: std::time::Instant) -> shapes::Opinion {
+    shapes::Opinion {
+        verdict: report.verdict.label().to_owned(),
+        since_s: now.saturating_duration_since(report.since).as_secs_f64(),
+        streak: report.streak,
+        latency_ms: report.latency.map(|latency| latency.as_secs_f64() * 1000.0),
+        seq: report.seq,
     }
 }
 

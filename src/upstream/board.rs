@@ -14,9 +14,7 @@ use super::seat::Seat;
 use super::slot::Slot;
 use super::status::{BackendState, BackendStatus, PoolStatus};
 use crate::base::BackendAddr;
-use crate::health::{
-    Condition, Ejection, Opinion, SlowStart, Standing, Streak, Verdict, Vote, join, may_eject,
-};
+use crate::health::{Condition, Ejection, Opinion, SlowStart, Standing, Verdict, Watch, may_eject};
 
 /// All backends of a pool.
 #[derive(Debug, Default)]
@@ -55,12 +53,11 @@ pub(super) struct Backend {
 /// What is known of an address; goes over to the next pool on a reload.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Health {
-    pub(super) streak: Streak,
+    pub(super) watch: Watch,
     pub(super) ejection: Ejection,
     pub(super) slow_start: SlowStart,
     /// Came when the pool was running already: its first *up* is a slow start too.
     pub(super) late: bool,
-    pub(super) votes: Vec<Vote>,
     pub(super) last_check: String,
 }
 
@@ -83,7 +80,7 @@ impl Backend {
         match plan.check.kind {
             // Without checks there is nothing to disagree about.
             None => Opinion::Good,
-            Some(_) => join(self.health.streak.verdict(), &self.health.votes),
+            Some(_) => self.health.watch.opinion(),
         }
     }
 
@@ -112,7 +109,7 @@ impl Backend {
     }
 
     fn status(&self, plan: &PoolPlan) -> BackendStatus {
-        let account = &self.slot.account;
+        let (account, watch) = (&self.slot.account, &self.health.watch);
         let count = |counter: &std::sync::atomic::AtomicU64| {
             counter.load(std::sync::atomic::Ordering::Relaxed)
         };
@@ -126,8 +123,9 @@ impl Backend {
             connections: count(&account.connections),
             connect_failures: count(&account.failures),
             last_check: self.health.last_check.clone(),
-            own: plan.check.kind.as_ref().and(self.health.streak.verdict()),
-            votes: self.health.votes.clone(),
+            own: plan.check.kind.as_ref().and(watch.own()).and_then(|_| self.seat.report()),
+            votes: watch.votes().to_vec(),
+            checked_here: plan.check.kind.is_some() && !watch.relieved(),
         }
     }
 }
@@ -160,9 +158,8 @@ impl Board {
 
     /// Whether everything had its first result.
     pub(super) fn is_ready(&self, plan: &PoolPlan) -> bool {
-        let checked = |backend: &Backend| {
-            plan.check.kind.is_none() || backend.health.streak.verdict().is_some()
-        };
+        let checked =
+            |backend: &Backend| plan.check.kind.is_none() || backend.health.watch.checked_once();
         self.origins.iter().all(|origin| !origin.pending) && self.backends().all(checked)
     }
 
@@ -209,6 +206,7 @@ impl Board {
                     last_check: origin.trouble.clone().unwrap_or_default(),
                     own: None,
                     votes: Vec::new(),
+                    checked_here: false,
                 });
             }
         }
@@ -249,7 +247,7 @@ impl Board {
             for backend in &origin.backends {
                 let mut health = backend.health.clone();
                 if asks_anew {
-                    health.streak.begin_afresh();
+                    health.watch.begin_afresh();
                 }
                 let heirloom = Heirloom {
                     slot: Arc::clone(&backend.slot),

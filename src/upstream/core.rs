@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -22,7 +22,7 @@ use super::seat::Seat;
 use super::slot::{Account, Slot};
 use super::tasks;
 use crate::base::{BackendKey, Publisher, id, spawn_supervised};
-use crate::health::{Opinion, Verdict, Vote, choose};
+use crate::health::{Turn, Verdict, Vote, choose};
 use crate::traffic::Pacer;
 
 /// Accounts by address, for as long as anybody uses them: a cap holds over reloads and over names
@@ -46,8 +46,14 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// A check's result.
-    pub(super) fn checked(&self, address: SocketAddr, found: Finding, now: Instant) {
+    /// A check's result, and what the check took.
+    pub(super) fn checked(
+        &self,
+        address: SocketAddr,
+        found: Finding,
+        took: Duration,
+        now: Instant,
+    ) {
         let mut board = self.board.lock();
         let Some(backend) = board.find(address) else { return };
         let (good, said) = match found {
@@ -57,37 +63,53 @@ impl Core {
             // not call its backends down, and tell its peers so.
             Finding::Nothing(said) => return backend.health.last_check = said,
         };
-        let first = backend.health.streak.verdict().is_none();
-        let turned = backend.health.streak.note(good, &self.plan.check);
+        let checked = backend.health.watch.checked(good, took, &self.plan.check, now);
+        if let Some(sighting) = checked.sighting {
+            backend.seat.note(now, sighting);
+        }
+        if let Some(turn) = checked.turned {
+            self.turned(backend, turn, &said, now);
+        }
         backend.health.last_check = said;
-        if let Some(verdict) = backend.health.streak.verdict() {
-            backend.seat.note(verdict, now + self.plan.check.settling());
-        }
-        if let Some(verdict) = turned {
-            if verdict == Verdict::Up && (!first || backend.health.late) {
-                backend.health.slow_start.begin(now);
-            }
-            // The checks have seen it go and come back: what it was ejected for is over, and a
-            // backend that was restarted need not sit out the rest of its time.
-            if verdict == Verdict::Up && !first {
-                backend.health.ejection.pardon(now);
-            }
-            self.tell(backend, verdict);
-        }
         self.refresh(&mut board, now, false);
-        if turned.is_some() {
+        if checked.turned.is_some() {
             // A slow start may have begun, whose steps the keeper does.
             self.stir.notify_one();
         }
     }
 
-    fn tell(&self, backend: &Backend, verdict: Verdict) {
-        let (rule, name, reason) =
-            (&self.plan.rule, &backend.slot.name, &backend.health.last_check);
+    /// A verdict turned, by own checks or by the peers' word.
+    fn turned(&self, backend: &mut Backend, turn: Turn, reason: &str, now: Instant) {
+        let Turn { verdict, first } = turn;
+        if verdict == Verdict::Up && (!first || backend.health.late) {
+            backend.health.slow_start.begin(now);
+        }
+        // The checks have seen it go and come back: what it was ejected for is over, and a
+        // backend that was restarted need not sit out the rest of its time.
+        if verdict == Verdict::Up && !first {
+            backend.health.ejection.pardon(now);
+        }
+        let (rule, name) = (&self.plan.rule, &backend.slot.name);
         let (address, state) = (backend.address(), word(verdict));
         match verdict {
             Verdict::Up => tracing::info!(%rule, %address, %name, reason, "backend is {state}"),
             Verdict::Down => tracing::warn!(%rule, %address, %name, reason, "backend is {state}"),
+        }
+    }
+
+    /// Whether other nodes check the backend at `address`.
+    pub(super) fn relieved(&self, address: SocketAddr) -> bool {
+        let mut board = self.board.lock();
+        board.find(address).is_some_and(|backend| backend.health.watch.relieved())
+    }
+
+    /// A connect failed to a backend that other nodes check: this one looks for itself.
+    pub(super) fn look_itself(&self, account: &Account, now: Instant) {
+        let mut board = self.board.lock();
+        let Some(backend) = board.find(account.address) else { return };
+        account.relieved.store(false, Ordering::Relaxed);
+        if backend.health.watch.connect_failed(&self.plan.check, now) {
+            backend.poke.notify_one();
         }
     }
 
@@ -131,20 +153,31 @@ impl Core {
 
     /// Reads the peers' votes anew.
     pub(super) fn hear_peers(&self, now: Instant) {
+        if self.plan.check.kind.is_none() {
+            return;
+        }
         // Asked outside the lock: whose code answers is not known here.
+        let rota = self.windows.peers.rota();
         let keys: Vec<BackendKey> =
             self.board.lock().backends().map(|backend| backend.seat.key().clone()).collect();
-        let heard: HashMap<SocketAddr, Vec<Vote>> =
-            keys.into_iter().map(|key| (key.address, self.windows.peers.votes(&key))).collect();
+        let heard: HashMap<SocketAddr, (u64, Vec<Vote>)> = keys
+            .into_iter()
+            .map(|key| (key.address, (key.id(), self.windows.peers.votes(&key))))
+            .collect();
         let mut board = self.board.lock();
         for backend in board.backends_mut() {
-            let Some(votes) = heard.get(&backend.address()) else { continue };
-            let before = backend.opinion(&self.plan);
-            backend.health.votes.clone_from(votes);
-            let after = backend.opinion(&self.plan);
-            if after == Opinion::Doubted && before != after {
+            let Some((id, votes)) = heard.get(&backend.address()) else { continue };
+            let heard = backend.health.watch.hear(*id, votes.clone(), &rota, now);
+            let relieved = backend.health.watch.relieved();
+            backend.slot.account.relieved.store(relieved, Ordering::Relaxed);
+            if let Some(turn) = heard.turned {
+                self.turned(backend, turn, "most of the nodes that check it say so", now);
+            }
+            if heard.doubted {
                 let (rule, address) = (&self.plan.rule, backend.address());
                 tracing::info!(%rule, %address, "most peers see this backend down: half its weight, checked at once");
+            }
+            if heard.check_now {
                 backend.poke.notify_one();
             }
         }
@@ -257,6 +290,9 @@ impl Core {
             let key = BackendKey { rule: self.plan.rule.clone(), address };
             Arc::new(Seat::new(Arc::clone(&self.windows.verdicts), key))
         });
+        if !unchecked {
+            seat.enroll();
+        }
         let poke = Arc::new(Notify::new());
         let checker = self.plan.check.kind.is_some().then(|| {
             let work =

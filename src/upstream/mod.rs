@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A dial reads the last picture and takes a place by one atomic; it meets a lock only when it
-//! has to queue, or when a backend failed so often that it is ejected.
+//! has to queue, or when a connect failed to a backend that others check, or so often that the
+//! backend is ejected.
 
 mod board;
 mod check;

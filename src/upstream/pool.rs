@@ -168,7 +168,11 @@ impl Pool {
     pub(super) fn connect_failed(&self, account: &Account, fault: &DialError) {
         let in_a_row = account.failed();
         tracing::debug!(rule = %self.plan().rule, address = %account.address, %fault, "connect failed");
-        self.core.connects_fail(account, in_a_row, time::now());
+        let now = time::now();
+        if account.relieved.load(Ordering::Relaxed) {
+            self.core.look_itself(account, now);
+        }
+        self.core.connects_fail(account, in_a_row, now);
     }
 }
 

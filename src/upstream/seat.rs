@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::BackendKey;
-use crate::health::{Verdict, Verdicts};
+use crate::health::{Report, Sighting, Verdicts};
 
 /// Shared between a pool and the one that replaces it, so that a reload does not make peers forget
 /// what they heard; the last one to go takes the verdict along.
@@ -23,8 +23,18 @@ impl Seat {
         &self.key
     }
 
-    pub(super) fn note(&self, verdict: Verdict, settled: Instant) {
-        self.verdicts.note(&self.key, verdict, settled);
+    /// The backend is checked, by this node or by others.
+    pub(super) fn enroll(&self) {
+        self.verdicts.enroll(&self.key);
+    }
+
+    pub(super) fn note(&self, now: Instant, seen: Sighting) {
+        self.verdicts.note(&self.key, now, seen);
+    }
+
+    /// This node's last word.
+    pub(super) fn report(&self) -> Option<Report> {
+        self.verdicts.of(&self.key.rule, self.key.address).map(|own| own.report)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::queue::Queue;
 use crate::base::{BackendAddr, Endpoint};
@@ -23,6 +23,8 @@ pub(super) struct Account {
     pub(super) failures: AtomicU64,
     /// Connects that failed since the last that did not.
     pub(super) failures_in_a_row: AtomicU32,
+    /// Other nodes check it: a connect that fails is news.
+    pub(super) relieved: AtomicBool,
     queue: Arc<Queue>,
 }
 
@@ -34,6 +36,7 @@ impl Account {
             connections: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             failures_in_a_row: AtomicU32::new(0),
+            relieved: AtomicBool::new(false),
             queue,
         }
     }

@@ -1,7 +1,7 @@
 //! How a pool stands, for people and metrics.
 
 use crate::base::{BackendAddr, Endpoint};
-use crate::health::{Verdict, Vote};
+use crate::health::{Report, Vote};
 
 /// A pool now.
 #[derive(Clone, Debug, Default)]
@@ -41,9 +41,11 @@ pub struct BackendStatus {
     /// Result of the last check in words; empty before the first.
     pub last_check: String,
     /// What this node's checks found.
-    pub own: Option<Verdict>,
+    pub own: Option<Report>,
     /// What peers say.
     pub votes: Vec<Vote>,
+    /// This node checks it, and does not leave that to others.
+    pub checked_here: bool,
 }
 
 /// A backend's state in a word.

@@ -1,6 +1,7 @@
 //! A pool's tasks, on the control runtime. They hold the core, and the core's board holds them:
 //! closing the pool cuts the knot.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,8 @@ const MOST_VALID: Duration = Duration::from_secs(60);
 /// Longest pause after a name could not be resolved.
 const MOST_BACKOFF: Duration = Duration::from_secs(10);
 
-/// Checks one backend: at once, then every interval, and whenever it is poked.
+/// Checks one backend: at once, then every interval unless other nodes do, and whenever it is
+/// poked.
 pub(super) async fn check_for_ever(core: Arc<Core>, slot: Arc<Slot>, poke: Arc<Notify>) {
     let plan = &core.plan;
     let address = slot.account.address;
@@ -33,14 +35,24 @@ pub(super) async fn check_for_ever(core: Arc<Core>, slot: Arc<Slot>, poke: Arc<N
     loop {
         let began = time::now();
         let found = check(&plan.check, address, &name, &plan.tcp).await;
-        core.checked(address, found, time::now());
+        let now = time::now();
+        core.checked(address, found, now.saturating_duration_since(began), now);
         // Up to a tenth early, never late: nodes that started together drift apart, and a dead
         // backend is found within the promised time.
         let pause = plan.check.interval.mul_f64(rng.random_range(0.9..=1.0));
         tokio::select! {
-            () = sleep_until((began + pause.max(LEAST_INTERVAL)).into()) => {}
+            () = turn(&core, address, began + pause.max(LEAST_INTERVAL)) => {}
             () = poke.notified() => {}
         }
+    }
+}
+
+/// Waits until the next check is due; for ever when other nodes check by then: who is taken on
+/// again is poked.
+async fn turn(core: &Core, address: SocketAddr, at: Instant) {
+    sleep_until(at.into()).await;
+    if core.relieved(address) {
+        std::future::pending().await
     }
 }
 

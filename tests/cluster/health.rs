@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tidegate::base::{BackendKey, RuleName};
-use tidegate::cluster::verdicts::backend_hash;
 use tidegate::health::Verdict::{self, Down, Up};
 
 use crate::fabric::{BAD, Fabric, LAN};
+use crate::support::sighting;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -14,17 +14,16 @@ fn backend(number: u16) -> BackendKey {
     BackendKey { rule: RuleName::from("web"), address: ([10, 9, 9, 9], number).into() }
 }
 
-/// Peers that check alike agree within three seconds.
 fn note(fabric: &Fabric, host: usize, number: u16, verdict: Verdict) {
-    let settled = fabric.now + 3 * SECOND;
-    fabric.hosts[host].verdicts.note(&backend(number), verdict, settled);
+    let verdicts = &fabric.hosts[host].verdicts;
+    verdicts.note(&backend(number), fabric.now, sighting(verdict, fabric.now));
 }
 
 fn votes(fabric: &Fabric, who: usize, backend: &BackendKey) -> Vec<(String, Verdict)> {
     let votes = fabric.machine(who).votes();
-    let votes = votes.get(&backend_hash(backend)).cloned().unwrap_or_default();
+    let votes = votes.get(&backend.id()).cloned().unwrap_or_default();
     let mut votes: Vec<_> =
-        votes.into_iter().map(|vote| (vote.observer.to_string(), vote.verdict)).collect();
+        votes.into_iter().map(|vote| (vote.observer.to_string(), vote.report.verdict)).collect();
     votes.sort_by(|a, b| a.0.cmp(&b.0));
     votes
 }

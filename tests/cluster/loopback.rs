@@ -8,7 +8,7 @@ use tidegate::cluster::{Cluster, ClusterError, ClusterPlan, MemberState, Windows
 use tidegate::health::{Verdict, Verdicts};
 use tidegate::net::Resolver;
 
-use crate::support::Book;
+use crate::support::{Book, sighting};
 
 pub(crate) struct Node {
     pub(crate) cluster: Cluster,
@@ -99,12 +99,13 @@ fn three_nodes_find_each_other_and_share_counters_verdicts_and_digests() {
 
     let backend =
         BackendKey { rule: RuleName::from("web"), address: "10.0.0.9:80".parse().unwrap() };
-    nodes[0].verdicts.note(&backend, Verdict::Down, Instant::now());
-    nodes[2].verdicts.note(&backend, Verdict::Up, Instant::now());
+    let now = Instant::now();
+    nodes[0].verdicts.note(&backend, now, sighting(Verdict::Down, now));
+    nodes[2].verdicts.note(&backend, now, sighting(Verdict::Up, now));
     eventually("verdicts are shared", Duration::from_secs(5), || {
         let votes = nodes[1].cluster.peers().votes(&backend);
         let mut votes: Vec<_> =
-            votes.iter().map(|vote| (vote.observer.to_string(), vote.verdict)).collect();
+            votes.iter().map(|vote| (vote.observer.to_string(), vote.report.verdict)).collect();
         votes.sort_by(|a, b| a.0.cmp(&b.0));
         votes == [("n1".to_owned(), Verdict::Down), ("n3".to_owned(), Verdict::Up)]
     });

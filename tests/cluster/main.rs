@@ -9,4 +9,5 @@ mod measure;
 mod membership;
 mod memory;
 mod names;
+mod sharing;
 mod support;

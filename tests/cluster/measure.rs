@@ -9,6 +9,7 @@ use tidegate::cluster::machine::Input;
 use tidegate::health::Verdict;
 
 use crate::fabric::{BAD, Fabric, LAN, Links};
+use crate::support::sighting;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -40,7 +41,7 @@ fn idle(nodes: usize) -> f64 {
         for port in [80, 81, 82] {
             let rule = RuleName::from("web");
             let backend = BackendKey { rule, address: ([10, 9, 9, 9], port).into() };
-            host.verdicts.note(&backend, Verdict::Up, fabric.now);
+            host.verdicts.note(&backend, fabric.now, sighting(Verdict::Up, fabric.now));
         }
     }
     fabric.run(60 * SECOND);

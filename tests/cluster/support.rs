@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidegate::base::{KeyHash, LimitId};
+use tidegate::health::{Sighting, Verdict};
 use tidegate::traffic::{Ledger, Levels, Spent};
 
 /// A limiter that admits what it is told and remembers what peers spent.
@@ -15,6 +16,12 @@ pub(crate) struct Book {
     dirty: Mutex<BTreeSet<u64>>,
     elsewhere: Mutex<BTreeMap<u64, u64>>,
     nodes: AtomicUsize,
+}
+
+/// A verdict that lasts, on which peers that check alike agree within three seconds.
+pub(crate) fn sighting(verdict: Verdict, now: Instant) -> Sighting {
+    let (settled, until) = (now + Duration::from_secs(3), now + Duration::from_secs(100_000));
+    Sighting { verdict, streak: 1, latency: None, settled, until }
 }
 
 pub(crate) const LIMIT: LimitId = LimitId(7);

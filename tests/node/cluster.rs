@@ -1,15 +1,23 @@
 //! Three nodes of one cluster in one process.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
 use tidegate::admin::shapes::{Backends, Limits, Members};
 
 use crate::support::backend::Backend;
 use crate::world::{World, host, served, until};
 
 async fn three(rule: &str) -> Vec<World> {
-    let hosts = [host(), host(), host()];
-    let peers = hosts.map(|host| format!("\"{host}:9090\"")).join(", ");
+    cluster(3, rule).await
+}
+
+async fn cluster(nodes: usize, rule: &str) -> Vec<World> {
+    let hosts: Vec<Ipv4Addr> = (0..nodes).map(|_| host()).collect();
+    let peers: Vec<String> = hosts.iter().map(|host| format!("\"{host}:9090\"")).collect();
+    let peers = peers.join(", ");
     let mut nodes = Vec::new();
-    for (at, host) in hosts.into_iter().enumerate() {
+    for (at, &host) in hosts.iter().enumerate() {
         let text = format!(
             "rules:\n  - {{ name: web, listen: \"{host}:8001\", {rule} }}\n\
              cluster: {{ enabled: true, node_name: n{}, bind_addr: \"{host}:9090\", peers: [{peers}] }}\n",
@@ -21,7 +29,7 @@ async fn three(rule: &str) -> Vec<World> {
         until("everybody is alive and agrees on the configuration", || async {
             let seen: Members = node.view("/api/v1/members").await;
             let digest = &seen.members[0].config_digest;
-            seen.members.len() == 3
+            seen.members.len() == hosts.len()
                 && seen.members.iter().all(|m| m.state == "alive" && m.config_digest == *digest)
         })
         .await;
@@ -65,6 +73,50 @@ async fn every_node_shows_every_nodes_vote() {
         // That a backend dies, seen by one node a moment before the others, makes no node ill.
         assert_eq!(node.node.ready(), Ok(()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn six_nodes_share_the_checks_and_all_know_what_three_of_them_find() {
+    let (backend, other) = (Backend::echo().await, Backend::echo().await);
+    let (address, survivor) = (backend.address.to_string(), other.address);
+    let check = "health_check: { interval: 300ms, timeout: 100ms }";
+    let rule = format!("backends: [\"{address}\", \"{survivor}\"], {check}");
+    let nodes = cluster(6, &rule).await;
+    until("three check, and everybody says who", || async {
+        let mut checkers = BTreeSet::new();
+        for (at, node) in nodes.iter().enumerate() {
+            let backend = backend_at(node, &address).await;
+            let own = format!("n{}", at + 1);
+            if backend.checked_here != backend.votes.contains_key(&own) || backend.state != "up" {
+                return false;
+            }
+            checkers.insert(backend.votes.into_keys().collect::<Vec<_>>());
+        }
+        checkers.len() == 1 && checkers.iter().all(|checkers| checkers.len() == 3)
+    })
+    .await;
+    for node in &nodes {
+        let backend = backend_at(node, &address).await;
+        let opinions = backend.opinions.values();
+        assert!(opinions.clone().all(|o| o.verdict == "up" && o.seq == 1 && o.streak > 0));
+        assert!(opinions.clone().all(|o| o.latency_ms.is_some_and(|ms| ms > 0.0)));
+        assert_eq!(backend.last_check.starts_with("by n"), !backend.checked_here);
+    }
+    drop(backend);
+    for node in &nodes {
+        until("all know that it is down", || async {
+            backend_at(node, &address).await.state == "down"
+        })
+        .await;
+        assert_eq!(backend_at(node, &survivor.to_string()).await.state, "up");
+        assert!(served(node.at(8001)).await);
+        assert_eq!(node.node.ready(), Ok(()));
+    }
+}
+
+async fn backend_at(node: &World, address: &str) -> tidegate::admin::shapes::Backend {
+    let backends: Backends = node.view("/api/v1/backends").await;
+    backends.backends.into_iter().find(|backend| backend.address == address).unwrap()
 }
 
 async fn all_say(node: &World, verdict: &str) -> bool {

@@ -24,7 +24,7 @@ use super::figures::{Figures, Traffic};
 use super::herald::Herald;
 use super::identity::Identity;
 use super::roster::{MemberState, MemberView, Roster};
-use super::verdicts::{Heard, Told, impaired};
+use super::verdicts::{Heard, Senses, Told, senses};
 use super::wire::records::{Leaving, Meta, Record};
 use super::wire::{Envelope, Kind};
 use crate::base::{Actor, NodeId};
@@ -59,7 +59,8 @@ pub struct Machine {
     answered: bool,
     leaving: bool,
     left: bool,
-    impaired: bool,
+    senses: Senses,
+    relying: bool,
     nodes: usize,
     fault: Option<(Instant, String)>,
     claims: u64,
@@ -103,7 +104,8 @@ impl Machine {
             answered: false,
             leaving: false,
             left: false,
-            impaired: false,
+            senses: Senses::Sound,
+            relying: true,
             nodes: 1,
             fault: None,
             claims: 0,
@@ -182,11 +184,11 @@ impl Machine {
         })
     }
 
-    /// What peers think, by backend's hash; only fresh opinions of peers that are there.
+    /// What peers think, by backend's id; only fresh opinions of peers that are there.
     pub fn votes(&self) -> HashMap<u64, Vec<Vote>> {
-        let named = |(actor, verdict): (Actor, _)| {
+        let named = |(actor, report): (Actor, _)| {
             let observer = self.roster.row(actor)?.name();
-            Some(Vote { observer, verdict })
+            Some(Vote { observer, node: actor.node, report })
         };
         let all = self.heard.opinions().into_iter();
         all.map(|(backend, votes)| (backend, votes.into_iter().filter_map(named).collect()))
@@ -200,7 +202,16 @@ impl Machine {
 
     /// This node rather than its backends is ill.
     pub fn impaired(&self) -> bool {
-        self.impaired
+        self.senses == Senses::Impaired
+    }
+
+    /// The nodes that share the checks of backends, this one first, as far as it may rely on
+    /// others: a node that is deaf, ill or not sure of it relies on nobody.
+    pub fn checking(&self) -> Vec<NodeId> {
+        let sure = self.senses == Senses::Sound && !self.driver.score.muted();
+        let peers = self.roster.rows().filter(|row| sure && row.shares());
+        let own = std::iter::once(self.setup.actor.node);
+        own.chain(peers.map(|row| row.identity.actor.node)).collect()
     }
 
     /// Why this node is not let in, as long as that stands.
@@ -337,15 +348,23 @@ impl Machine {
         may
     }
 
+    /// Compares what this node sees with what its peers see.
     fn look_at_own_health(&mut self, now: Instant) {
-        let impaired = impaired(now, self.told.own(), &self.heard.opinions());
-        if impaired != self.impaired {
-            self.impaired = impaired;
-            if impaired {
+        let used = self.rooms.verdicts.used();
+        let senses = senses(now, self.told.own(), used, &self.heard.opinions());
+        let before = std::mem::replace(&mut self.senses, senses);
+        match (before, senses) {
+            (before, senses) if before == senses => {}
+            (_, Senses::Impaired) => {
                 tracing::warn!("most backends are down to this node alone: it stops voting");
-            } else {
+            }
+            (Senses::Impaired, _) => {
                 tracing::info!("peers agree with this node about its backends again");
             }
+            (_, Senses::Doubtful) => {
+                tracing::info!("what this node checks is down to it alone: it checks everything");
+            }
+            (_, Senses::Sound) => tracing::debug!("this node trusts its checks again"),
         }
     }
 }

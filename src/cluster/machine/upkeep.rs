@@ -189,9 +189,13 @@ impl Machine {
             self.outputs.push_back(Output::Votes);
         }
         // Who may be deaf or ill keeps its opinion to itself.
-        let mute = self.impaired || self.driver.score.muted();
+        let mute = self.impaired() || self.driver.score.muted();
         let changed = self.told.look(now, &self.rooms.verdicts, mute);
         self.look_at_own_health(now);
+        let relying = self.checking().len() == self.nodes;
+        if std::mem::replace(&mut self.relying, relying) != relying {
+            self.outputs.push_back(Output::Votes);
+        }
         if self.left || !self.told.any() {
             return;
         }
@@ -208,7 +212,7 @@ impl Machine {
 
     /// All own verdicts to `peers`.
     pub(super) fn tell_verdicts(&mut self, now: Instant, peers: &[Identity]) {
-        for part in self.told.parts() {
+        for part in self.told.parts(now) {
             let payload = part.bytes();
             for peer in peers {
                 self.send(now, Kind::Health, *peer, &payload, Priority::Views);

@@ -6,6 +6,8 @@
 //!
 //! A reader skips types that it does not know, and what a later version appended to a body.
 
+mod health;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::encoding::{Undecodable, decode, encode};
 use crate::base::Actor;
 use crate::cluster::identity::Identity;
+
+pub use health::{HealthBeat, HealthPart, HealthRow};
 
 /// Most bytes of a name, a version or a digest that is kept of what a peer says.
 const MOST_TEXT: usize = 255;
@@ -119,28 +123,6 @@ pub struct SpentRow {
     pub recent: u32,
 }
 
-/// Sent on change and every report interval.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HealthBeat {
-    /// Grows with every change of any verdict.
-    pub version: u64,
-    /// Milliseconds to the next beat at the latest.
-    pub interval: u32,
-}
-
-/// Some of the verdicts of one version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HealthPart {
-    /// The version.
-    pub version: u64,
-    /// Which part, from 0.
-    pub part: u16,
-    /// Of how many.
-    pub parts: u16,
-    /// Backend's hash, whether it is down, and the verdict's own number.
-    pub rows: Vec<(u64, bool, u64)>,
-}
-
 /// Said before a node drains and goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaving {
@@ -176,7 +158,7 @@ impl Record {
             Record::AskMeta => 5,
             Record::Spent(_) => 6,
             Record::HealthBeat(_) => 7,
-            Record::HealthPart(_) => 8,
+            Record::HealthPart(_) => 50,
             Record::AskHealth => 9,
             Record::Leaving(_) => 10,
             Record::ViewBeat(_) => 11,
@@ -223,11 +205,11 @@ impl Record {
             5 => Record::AskMeta,
             6 => Record::Spent(decode(body)?),
             7 => Record::HealthBeat(decode(body)?),
-            8 => Record::HealthPart(decode(body)?),
             9 => Record::AskHealth,
             10 => Record::Leaving(decode(body)?),
             11 => Record::ViewBeat(decode(body)?),
             12 => Record::ViewPart(decode(body)?),
+            50 => Record::HealthPart(decode(body)?),
             _ => return Ok(None),
         }))
     }

@@ -41,6 +41,7 @@ pub(super) fn plan(cluster: &file::Cluster, dir: &Path, found: &mut Findings<'_>
         traffic_cap: cluster.traffic_cap.0.0,
         insecure: cluster.insecure,
         state_dir: cluster.state_dir.as_ref().map(|path| beside(dir, path)),
+        probe_all_below: cluster.probe_all_below as usize,
         ..ClusterPlan::new(bind, NodeName::from(name.as_str()))
     }
 }

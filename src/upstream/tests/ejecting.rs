@@ -78,7 +78,7 @@ async fn a_backend_that_its_checks_saw_go_and_come_back_is_taken_back_at_once() 
     a.stop().await;
     spread(&pool, 4).await;
     assert_eq!(state(&pool, address), BackendState::Ejected);
-    let known = || of(&pool, address).own == Some(Verdict::Down);
+    let known = || of(&pool, address).own.is_some_and(|own| own.verdict == Verdict::Down);
     until("its checks have noticed", known).await;
     assert_eq!(state(&pool, address), BackendState::Ejected);
 

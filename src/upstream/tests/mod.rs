@@ -12,8 +12,10 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::balance::Policy;
-use crate::base::{BackendKey, ClientAddr, Endpoint, NodeName, Share, time};
-use crate::health::{CheckKind, CheckPlan, Condition, NoPeers, OutlierPlan, Peers, Verdict, Vote};
+use crate::base::{BackendKey, ClientAddr, Endpoint, NodeId, NodeName, Share, time};
+use crate::health::{
+    CheckKind, CheckPlan, Condition, Duty, NoPeers, OutlierPlan, Peers, Report, Rota, Verdict, Vote,
+};
 use crate::net::{Resolver, TcpOptions};
 use crate::traffic::Rates;
 
@@ -23,6 +25,7 @@ mod dialing;
 mod ejecting;
 mod names;
 mod reloading;
+mod sharing;
 mod voting;
 
 /// A backend that accepts and holds connections until it is stopped.

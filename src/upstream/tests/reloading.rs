@@ -35,11 +35,10 @@ async fn what_is_known_of_a_backend_goes_over_to_the_next_pool() {
     assert_eq!(of(&new, live.address).active, 0);
     let mut all = vec![(key(dead.1), Verdict::Down, 1), (key(live.address), Verdict::Up, 1)];
     all.sort_by(|a, b| a.0.cmp(&b.0));
-    let kept: Vec<_> =
-        verdicts.all().into_iter().map(|(key, own)| (key, own.verdict, own.seq)).collect();
+    let kept: Vec<_> = fresh(&verdicts);
     assert_eq!(kept, all, "the old pool's end forgets nothing that is still used");
     drop(new);
-    until("a pool's end takes its verdicts along", || verdicts.all().is_empty()).await;
+    until("a pool's end takes its verdicts along", || fresh(&verdicts).is_empty()).await;
 }
 
 #[tokio::test]
@@ -70,7 +69,10 @@ async fn a_reload_that_fails_leaves_the_old_pool_as_it_was() {
     let address = a.address;
     a.stop().await;
     until("the old pool still checks", || state(&old, address) == BackendState::Down).await;
-    assert_eq!(verdicts.of(&"web".into(), address), Some(Verdict::Down));
+    assert_eq!(
+        verdicts.of(&"web".into(), address).map(|own| own.report.verdict),
+        Some(Verdict::Down)
+    );
 }
 
 #[tokio::test]
@@ -183,7 +185,10 @@ async fn peers_are_told_no_verdict_once_checks_are_off() {
     let verdicts = Arc::clone(&windows.verdicts);
     let old = Pool::start(rarely(&[dead.1]), windows.clone(), None, 1);
     old.first_checks().await;
-    assert_eq!(verdicts.of(&"web".into(), dead.1), Some(Verdict::Down));
+    assert_eq!(
+        verdicts.of(&"web".into(), dead.1).map(|own| own.report.verdict),
+        Some(Verdict::Down)
+    );
     let new = Pool::start(plan(&[dead.1]), windows, Some(&old), 1);
     old.close();
     until("it is forgotten", || verdicts.of(&"web".into(), dead.1).is_none()).await;
@@ -205,4 +210,9 @@ async fn a_slow_start_comes_to_its_end_between_two_checks() {
     let standings = || new.core().board.lock().standings.clone();
     assert!(standings().iter().any(|standing| standing.condition != full), "nothing began");
     until("its weight has grown", || standings().iter().all(|s| s.condition == full)).await;
+}
+
+fn fresh(verdicts: &crate::health::Verdicts) -> Vec<(BackendKey, Verdict, u64)> {
+    let fresh = verdicts.fresh(time::now()).into_iter();
+    fresh.map(|(key, own)| (key, own.report.verdict, own.report.seq)).collect()
 }

@@ -13,11 +13,12 @@ impl Told {
 impl Peers for Told {
     fn votes(&self, backend: &BackendKey) -> Vec<Vote> {
         let told = self.0.lock().get(&backend.address).cloned().unwrap_or_default();
-        let cast = |(number, verdict): (usize, Verdict)| Vote {
+        let cast = |(number, verdict): (u64, Verdict)| Vote {
             observer: NodeName(format!("n{number}").into()),
-            verdict,
+            node: NodeId(number),
+            report: Report::first(verdict, time::now()),
         };
-        told.into_iter().enumerate().map(cast).collect()
+        (1..).zip(told).map(cast).collect()
     }
 }
 
