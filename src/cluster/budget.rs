@@ -41,15 +41,15 @@ impl Allowance {
         Allowance { per_second, size, left: size, filled: now, throttled: 0 }
     }
 
-    /// Whether some counters may be sent now, else that is counted. It takes nothing: a round of
-    /// datagrams that was begun is sent to all.
-    pub fn counters(&mut self, now: Instant) -> bool {
+    /// How many bytes of counters may be sent now; none is counted. It takes nothing: what was begun
+    /// is sent.
+    pub fn counters(&mut self, now: Instant) -> usize {
         self.fill(now);
-        let may = self.left >= self.size / 4.0;
-        if !may {
+        if self.left < self.size / 4.0 {
             self.throttled += 1;
+            return 0;
         }
-        may
+        self.left as usize
     }
 
     fn fill(&mut self, now: Instant) {
@@ -121,8 +121,7 @@ mod tests {
         let start = now();
         let mut allowance = Allowance::new(100_000, start);
         let rounds = (0..1000).take_while(|_| {
-            let may = allowance.counters(start);
-            may && allowance.take(start, 1000, Priority::Counters)
+            allowance.counters(start) > 0 && allowance.take(start, 1000, Priority::Counters)
         });
         assert_eq!(rounds.count(), 8);
         let mut sent =
@@ -130,7 +129,7 @@ mod tests {
         assert_eq!(sent(Priority::Views), 2);
         assert_eq!(sent(Priority::Membership), 1000);
         assert_eq!(allowance.throttled, 2);
-        assert!(allowance.counters(start + Duration::from_secs(1)));
+        assert!(allowance.counters(start + Duration::from_secs(1)) > 0);
     }
 
     #[test]
@@ -140,7 +139,7 @@ mod tests {
         let sent = (0..10_000u64)
             .filter(|ms| {
                 let now = start + Duration::from_millis(*ms);
-                allowance.counters(now) && allowance.take(now, 1000, Priority::Counters)
+                allowance.counters(now) > 0 && allowance.take(now, 1000, Priority::Counters)
             })
             .count();
         assert!((950..=1012).contains(&sent), "{sent}");

@@ -4,7 +4,7 @@
 //!            ┌──────────────────────── machine (pure: now, input → output) ───────────────────┐
 //!  socket ──▶│ wire ─▶ budget ─┬─ swim ─▶ driver (foca, timers, sieve, score) ─▶ roster ──────│─▶ members
 //!   (shell)  │                 ├─ join ─▶ challenge the claimed address, then let in          │
-//!            │                 ├─ counters ─▶ exchange ─▶ levels                              │
+//!            │                 ├─ counters ─▶ exchange, books ─▶ levels                       │
 //!            │                 └─ health ─▶ verdicts ─▶ votes ────────────────────────────────│─▶ peers
 //!  socket ◀──│ allowance ◀─ driver · herald (whom to ask to be let in) · exchange · verdicts  │
 //!            └────────────────────────────────────────────────────────────────────────────────┘
@@ -13,6 +13,8 @@
 //! The [`machine`] knows neither socket nor clock; [`Cluster`] runs one on a thread of its own.
 
 pub mod asks;
+mod bf16;
+pub mod books;
 pub mod budget;
 pub mod codec;
 mod desk;
@@ -22,11 +24,13 @@ pub mod figures;
 pub mod handle;
 pub mod herald;
 pub mod identity;
+pub mod line;
 pub mod machine;
 pub mod owners;
 pub mod plan;
 pub mod private;
 pub mod profile;
+pub mod reporters;
 pub mod roster;
 pub mod score;
 mod shell;

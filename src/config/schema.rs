@@ -248,23 +248,9 @@ static RATE_LIMIT: &[Key] = &[
             Word::Later("header:", Http),
         ]),
     ),
-    no_op(
-        "consistency",
-        Words(&[
-            Now("auto"),
-            Word::Later("optimistic", ClusterLimits),
-            Word::Later("strict", ClusterLimits),
-        ]),
-    ),
-    no_op("on_partition", Words(&[Now("full"), Word::Later("proportional", ClusterLimits)])),
-    no_op(
-        "on_isolated",
-        Words(&[
-            Now("local_full"),
-            Word::Later("local_share", ClusterLimits),
-            Word::Later("deny", ClusterLimits),
-        ]),
-    ),
+    key("consistency", Words(&[Now("auto"), Now("optimistic"), Now("strict")])),
+    key("on_partition", Words(&[Now("full"), Now("proportional")])),
+    key("on_isolated", Words(&[Now("local_full"), Now("local_share"), Now("deny")])),
     key("action", Words(&[Now("reject"), Now("drop"), Now("delay")])),
     key("delay_queue", COUNT),
     key("delay_max", WAIT),

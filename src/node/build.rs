@@ -9,7 +9,9 @@ use crate::config::Plan;
 use crate::health::{Peers, Verdicts};
 use crate::net::Resolver;
 use crate::proxy::{AccessLog, AccessLogPlan, Rule, RulePlan, Snapshot};
-use crate::traffic::{Access, BandwidthPlan, Caps, CapsPlan, ClientPacers, Limiter, Limits};
+use crate::traffic::{
+    Access, BandwidthPlan, Caps, CapsPlan, ClientPacers, Limiter, Limits, Origin,
+};
 use crate::upstream::{Pool, PoolWindows};
 
 /// IPv6 clients count by this prefix where no rate limit says otherwise.
@@ -61,7 +63,7 @@ fn build_rule(plan: &RulePlan, previous: &Snapshot, rooms: &Rooms) -> Arc<Rule> 
             None => plan
                 .rate_limit
                 .clone()
-                .map(|limit| Arc::new(Limiter::new(limit, rooms.salt, rooms.secret, time::now()))),
+                .map(|limit| Arc::new(Limiter::new(limit, rooms.salt, rooms.secret, origin()))),
         },
         client_pacers: match same(|old, new| {
             old.bandwidth.client == new.bandwidth.client && same_clients(old, new)
@@ -72,6 +74,11 @@ fn build_rule(plan: &RulePlan, previous: &Snapshot, rooms: &Rooms) -> Arc<Rule> 
         stats: old.map(|old| Arc::clone(&old.stats)).unwrap_or_default(),
         plan: plan.clone(),
     })
+}
+
+/// Now, by both clocks.
+fn origin() -> Origin {
+    Origin { at: time::now(), unix_ms: time::unix_ms() }
 }
 
 fn ipv6_prefix(plan: &RulePlan) -> u8 {

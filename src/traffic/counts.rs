@@ -18,10 +18,16 @@ pub struct LimitCounts {
     pub keys: u64,
     /// Let in without being tracked, as the table had no room for another key.
     pub untracked: u64,
-    /// Tokens that peers spent and that were debited here.
+    /// Tokens by which told levels were below what this node held for them: what peers spent.
     pub spent_elsewhere: u64,
-    /// Tokens that peers were never told of, as their key had to leave the table first.
+    /// Tokens that nobody was ever told of, as their key had to leave the table first.
     pub untold: u64,
+    /// Levels that owners told.
+    pub told: u64,
+    /// Sum over `told` of how far a told level was from what this node held for it, in tokens.
+    pub level_error: u64,
+    /// Sum over `told` of the tokens that were not in the told level yet.
+    pub unsynced: u64,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +43,9 @@ pub(super) struct Stripe {
     pub(super) untracked: AtomicU64,
     pub(super) spent_elsewhere: AtomicU64,
     pub(super) untold: AtomicU64,
+    pub(super) told: AtomicU64,
+    pub(super) level_error: AtomicU64,
+    pub(super) unsynced: AtomicU64,
 }
 
 impl Counts {
@@ -57,6 +66,9 @@ impl Counts {
             untracked: sum(|s| &s.untracked),
             spent_elsewhere: sum(|s| &s.spent_elsewhere),
             untold: sum(|s| &s.untold),
+            told: sum(|s| &s.told),
+            level_error: sum(|s| &s.level_error),
+            unsynced: sum(|s| &s.unsynced),
         }
     }
 }

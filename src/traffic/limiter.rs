@@ -1,20 +1,23 @@
-//! One rate limit: decides by its own table, at once, and keeps a ledger of what it admitted so
-//! that the peers may debit it as well.
+//! One rate limit: decides by its own table, at once, and keeps a ledger of what it admitted for
+//! whoever keeps the books of a key over the whole cluster.
 //!
 //! ```text
 //!   admit ──▶ set of the key's slot: take a token, total += 1, unsaid += 1
 //!                └▶ marks: dirty (something unsaid), urgent (q unsaid)
-//!   drain ◀── the agent, every few milliseconds: marked sets' rows, newest totals
-//!   spent_elsewhere ──▶ debit the slot, which never counts into the own total
+//!   drain ◀── the agent, every few milliseconds: reports of marked sets, newest totals
+//!   told  ──▶ the owner's level, less what it does not know of yet, is the bucket from now on
 //! ```
 //!
-//! Rows of quiet keys are not told: while the bucket is at least half full *and* this node's own
-//! recent use is below a quarter of its share of the burst, the peers can do nothing with it. A key
-//! that becomes hot is told with the total that it has then.
+//! Quiet keys are not reported: while nobody said that the key runs low, the bucket is at least half
+//! full *and* this node's own recent use is below a quarter of its share of the burst, the others
+//! can do nothing with it. A key that becomes hot is reported with the total that it has then.
 //!
-//! A row whose key is evicted: its bucket was at least as full as that of a key that came in just
-//! now, so as a rule nothing is left that the peers would have to debit. Where something is (a
-//! peers' debit made the newcomer emptier), the row goes to a small list that the next drain takes
+//! What a told level does not know of yet is what was admitted since the total that it acknowledges,
+//! but no more than this node's recent use: the rest has long been refilled.
+//!
+//! A report whose key is evicted: its bucket was at least as full as that of a key that came in just
+//! now, so as a rule nothing is left that anybody would have to know. Where something is (a told
+//! level made the newcomer emptier), the report goes to a small list that the next drain takes
 //! first. A full list counts what was lost (`untold`) and holds up nobody.
 
 use std::net::IpAddr;
@@ -30,17 +33,23 @@ use super::counts::{Counts, LimitCounts, add};
 use super::marks::{Marks, Visit};
 use super::meter::{Meter, Ticks, duration, ticks};
 use super::networks::Networks;
-use super::plan::{Action, LimitKey, LimitPlan};
+use super::plan::{Action, LimitKey, LimitPlan, OnIsolated, OnPartition};
 use super::queue::{Queue, QueuePlace};
 use super::table::{Place, Slot, Table, TableKey};
-use super::window::Spent;
+use super::window::{Company, Level, Report};
 use crate::base::KeyHash;
 use crate::base::id::stable_hash;
 
 /// Between two reports of one key, in milliseconds.
 const PAUSE: u16 = 5;
-/// Evicted rows that wait for the next drain.
+/// Evicted keys' reports that wait for the next drain.
 const LEAVERS: usize = 256;
+/// How long a key stays hot, in tenths of a second.
+const HOT: u16 = 20;
+/// The whole rate, as a share of it in 65536ths.
+const WHOLE: u32 = 1 << 16;
+/// When who is refused whatever the bucket says should come again.
+const DENIED: Duration = Duration::from_secs(1);
 
 /// One rate limit, shared by all workers.
 #[derive(Debug)]
@@ -49,17 +58,35 @@ pub struct Limiter {
     meter: Meter,
     exempt: Networks<()>,
     salt: u64,
-    start: Instant,
+    origin: Origin,
     table: Table,
     dirty: Marks,
     urgent: Marks,
     /// Rung when something becomes urgent; a limit of this node alone has none.
     bell: OnceLock<Arc<Bell>>,
-    leavers: Mutex<Vec<Spent>>,
+    leavers: Mutex<Vec<Report>>,
     /// Alive nodes that share the limit, this one included.
     nodes: AtomicU32,
+    /// The share of the rate that holds now, in 65536ths; 0 refuses everybody.
+    share: AtomicU32,
     counts: Counts,
     queue: Queue,
+}
+
+/// Where a limiter's time begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// By the monotonic clock.
+    pub at: Instant,
+    /// The same moment by the wall clock, in milliseconds since 1970: where fixed windows are cut.
+    pub unix_ms: u64,
+}
+
+impl From<Instant> for Origin {
+    /// Windows are cut from this moment on.
+    fn from(at: Instant) -> Self {
+        Origin { at, unix_ms: 0 }
+    }
 }
 
 /// The answer to a client.
@@ -77,7 +104,8 @@ pub enum Decision {
 impl Limiter {
     /// `salt` is the cluster's and makes a client's key the same on every node; `secret` is this
     /// node's alone and keeps others from choosing who shares a set of the table.
-    pub fn new(plan: LimitPlan, salt: u64, secret: u64, start: Instant) -> Self {
+    pub fn new(plan: LimitPlan, salt: u64, secret: u64, origin: impl Into<Origin>) -> Self {
+        let origin = origin.into();
         let keys = match plan.key {
             LimitKey::Client => plan.max_keys as usize,
             LimitKey::Rule => 1,
@@ -88,16 +116,17 @@ impl Limiter {
         };
         let table = Table::new(keys, secret);
         Limiter {
-            meter: Meter::new(plan.algorithm),
+            meter: Meter::new(plan.algorithm, origin.unix_ms),
             exempt: Networks::new(plan.exempt.iter().map(|network| (*network, ()))),
             salt,
-            start,
+            origin,
             dirty: Marks::new(table.sets()),
             urgent: Marks::new(table.sets()),
             table,
             bell: OnceLock::new(),
             leavers: Mutex::new(Vec::with_capacity(LEAVERS)),
             nodes: AtomicU32::new(1),
+            share: AtomicU32::new(WHOLE),
             counts: Counts::default(),
             queue: Queue::new(queue),
             plan,
@@ -167,18 +196,19 @@ impl Limiter {
     /// As [`Limiter::admit`], without counting refusals.
     pub(super) fn ask(&self, client: IpAddr, now: Instant) -> Decision {
         let Some(key) = self.key(client) else { return Decision::Admit };
-        let now = ticks(self.start, now);
+        let now = self.ticks(now);
+        let Some(meter) = self.meter() else { return Decision::Refuse { retry_after: DENIED } };
         let key = TableKey::new(key.0);
         let at = self.table.set_of(key);
         let counts = self.counts.at(at);
         // A full bucket has a token, whatever the quota.
-        let newcomer = self.meter.full(now);
-        let newcomer = self.meter.take(newcomer, now).unwrap_or(newcomer);
+        let newcomer = meter.full(now);
+        let newcomer = meter.take(newcomer, now).unwrap_or(newcomer);
 
         let mut set = self.table.set(at).lock();
         let slot = match set.place(key, newcomer, self.table.floor()) {
             Place::Known(slot) => {
-                match self.meter.take(slot.used, now) {
+                match meter.take(slot.used, now) {
                     Ok(used) => slot.used = used,
                     Err(early) => return Decision::Refuse { retry_after: duration(early) },
                 }
@@ -194,20 +224,26 @@ impl Limiter {
                 return Decision::Admit;
             }
         };
-        slot.own = self.meter.add_own(slot.own, now, self.nodes());
+        self.note(slot, &meter, at, now);
+        drop(set);
+        add(&counts.admitted, 1);
+        Decision::Admit
+    }
+
+    /// Notes in the ledger that a token was taken.
+    fn note(&self, slot: &mut Slot, meter: &Meter, at: usize, now: Ticks) {
+        slot.own = meter.add_own(slot.own, now, self.nodes());
         slot.total += 1;
         slot.tenure = slot.tenure.saturating_add(1);
         slot.unsaid = slot.unsaid.saturating_add(1);
+        slot.unacked = slot.unacked.saturating_add(1);
         self.dirty.mark(at);
-        if f64::from(slot.unsaid) >= self.threshold() {
+        if f64::from(slot.unsaid) >= self.threshold(slot, meter, now) {
             self.urgent.mark(at);
             if let Some(bell) = self.bell.get() {
                 bell.ring();
             }
         }
-        drop(set);
-        add(&counts.admitted, 1);
-        Decision::Admit
     }
 
     /// From now on `bell` is rung when a row should be told at once.
@@ -215,53 +251,118 @@ impl Limiter {
         let _ = self.bell.set(Arc::clone(bell));
     }
 
-    /// Peers spent `tokens` more of `key`.
-    pub(super) fn spent_elsewhere(&self, now: Instant, key: KeyHash, tokens: u64) {
-        if tokens == 0 {
-            return;
-        }
-        let now = ticks(self.start, now);
+    /// The owner of `key` told its level.
+    pub(super) fn told(&self, now: Instant, key: KeyHash, told: Level) {
+        let now = self.ticks(now);
+        let Some(meter) = self.meter() else { return };
         let key = TableKey::new(key.0);
         let at = self.table.set_of(key);
-        let newcomer = self.meter.debit(self.meter.full(now), now, tokens);
         let mut set = self.table.set(at).lock();
-        match set.place(key, newcomer, self.table.floor()) {
-            Place::Known(slot) => {
-                slot.used = self.meter.debit(slot.used, now, tokens);
-                if slot.unsaid > 0 {
-                    // It was quiet perhaps, and is not any more.
-                    self.dirty.mark(at);
-                }
+        // A key that has left the table meanwhile had hardly been used.
+        let Some(slot) = set.find(key) else { return };
+        let unsynced = (slot.total as u32).wrapping_sub(told.acked).min(slot.tenure);
+        if unsynced > slot.unacked || !told.level.is_finite() {
+            // Overtaken by a newer answer.
+            return;
+        }
+        slot.unacked = unsynced;
+        slot.remote = told.remote;
+        let unknown = f64::from(unsynced).min(meter.own(slot.own, now, self.nodes()));
+        let (held, level) = (meter.level(slot.used, now), f64::from(told.level) - unknown);
+        slot.used = meter.at_level(level, now);
+        if f64::from(told.level) < meter.burst() / 2.0 {
+            slot.hot_at = tenths(now);
+            if slot.unsaid > 0 {
+                // It was quiet perhaps, and is not any more.
+                self.dirty.mark(at);
             }
-            Place::New(slot, leaver) => self.settle(slot, leaver, at, now),
-            Place::NoRoom => return,
         }
         drop(set);
-        add(&self.counts.at(at).spent_elsewhere, tokens);
+        let counts = self.counts.at(at);
+        add(&counts.told, 1);
+        add(&counts.unsynced, u64::from(unsynced));
+        add(&counts.level_error, (held - level).abs().round() as u64);
+        add(&counts.spent_elsewhere, (held - level).max(0.0).round() as u64);
     }
 
-    /// Moves rows to `out` until it holds `most`: those with something unsaid when `all` is set,
-    /// else those past their threshold.
-    pub(super) fn drain(&self, now: Instant, all: bool, most: usize, out: &mut Vec<Spent>) {
+    /// The owner of `key` says that it runs low.
+    pub(super) fn hot(&self, now: Instant, key: KeyHash, level: f32) {
+        let now = self.ticks(now);
+        let Some(meter) = self.meter().filter(|_| level.is_finite()) else { return };
+        let key = TableKey::new(key.0);
+        let at = self.table.set_of(key);
+        let newcomer = meter.at_level(level.into(), now);
+        let mut held = meter.burst();
+        let mut set = self.table.set(at).lock();
+        let slot = match set.place(key, newcomer, self.table.floor()) {
+            Place::Known(slot) => {
+                // What is held and was not reported is not in the owner's level.
+                let unknown = f64::from(slot.unacked).min(meter.own(slot.own, now, self.nodes()));
+                let told = meter.at_level(f64::from(level) - unknown, now);
+                held = meter.level(slot.used, now);
+                slot.used = slot.used.max(told);
+                slot
+            }
+            Place::New(slot, leaver) => {
+                self.settle(slot, leaver, at, now);
+                slot
+            }
+            Place::NoRoom => return,
+        };
+        slot.hot_at = tenths(now);
+        if slot.unsaid > 0 {
+            self.dirty.mark(at);
+        }
+        let fell = held - meter.level(slot.used, now);
+        drop(set);
+        add(&self.counts.at(at).spent_elsewhere, fell.max(0.0).round() as u64);
+    }
+
+    /// The owner of `key` has been silent for `during` more.
+    pub(super) fn silent(&self, now: Instant, key: KeyHash, during: Duration) {
+        let now = self.ticks(now);
+        let Some(meter) = self.meter() else { return };
+        let key = TableKey::new(key.0);
+        let mut set = self.table.set(self.table.set_of(key)).lock();
+        let Some(slot) = set.find(key) else { return };
+        // The others cannot take more than comes back.
+        let tokens = f64::from(slot.remote).min(meter.rate()) * during.as_secs_f64();
+        slot.used = meter.debit(slot.used, now, tokens);
+    }
+
+    /// The report of `key` as it is now.
+    pub(super) fn report(&self, now: Instant, key: KeyHash) -> Option<Report> {
+        let now = self.ticks(now);
+        let meter = self.meter()?;
+        let key = TableKey::new(key.0);
+        let mut set = self.table.set(self.table.set_of(key)).lock();
+        let slot = set.find(key)?;
+        (slot.unsaid, slot.said_at) = (0, milliseconds(now));
+        Some(self.report_of(key, slot, &meter, now))
+    }
+
+    /// Moves reports to `out` until it holds `most`: of keys with something unsaid when `all` is
+    /// set, else of those past their threshold.
+    pub(super) fn drain(&self, now: Instant, all: bool, most: usize, out: &mut Vec<Report>) {
         {
             let mut leavers = self.leavers.lock();
             let room = most.saturating_sub(out.len()).min(leavers.len());
             out.extend(leavers.drain(..room));
         }
-        let now = ticks(self.start, now);
+        let now = self.ticks(now);
+        let Some(meter) = self.meter() else { return };
         let marks = if all { &self.dirty } else { &self.urgent };
-        let least = if all { 1.0 } else { self.threshold() };
-        marks.visit(|at| self.drain_set(at, now, all, least, most, out));
+        marks.visit(|at| self.drain_set(at, now, &meter, all, most, out));
     }
 
     fn drain_set(
         &self,
         at: usize,
         now: Ticks,
+        meter: &Meter,
         all: bool,
-        least: f64,
         most: usize,
-        out: &mut Vec<Spent>,
+        out: &mut Vec<Report>,
     ) -> Visit {
         if out.len() >= most {
             return Visit::Stop;
@@ -269,7 +370,8 @@ impl Limiter {
         let mut again = Visit::Done;
         let mut set = self.table.set(at).lock();
         for (key, slot) in set.entries() {
-            if slot.unsaid == 0 || f64::from(slot.unsaid) < least || self.is_quiet(slot, now) {
+            let least = if all { 1.0 } else { self.threshold(slot, meter, now) };
+            if f64::from(slot.unsaid) < least || self.is_quiet(slot, meter, now) {
                 continue;
             }
             if !all && milliseconds(now).wrapping_sub(slot.said_at) < PAUSE {
@@ -279,9 +381,8 @@ impl Limiter {
             if out.len() >= most {
                 return Visit::Stop;
             }
-            out.push(self.row(key, slot, now));
-            slot.unsaid = 0;
-            slot.said_at = milliseconds(now);
+            out.push(self.report_of(key, slot, meter, now));
+            (slot.unsaid, slot.said_at) = (0, milliseconds(now));
         }
         again
     }
@@ -289,52 +390,101 @@ impl Limiter {
     /// A key has just got its slot, which `leaver` had before.
     fn settle(&self, slot: &mut Slot, leaver: Option<(TableKey, Slot)>, at: usize, now: Ticks) {
         slot.said_at = milliseconds(now).wrapping_sub(PAUSE);
+        slot.hot_at = tenths(now).wrapping_sub(HOT);
         let Some((key, leaver)) = leaver else {
             add(&self.counts.at(at).keys, 1);
             return;
         };
-        if leaver.unsaid == 0 || leaver.used <= self.meter.full(now) {
+        let Some(meter) = self.meter() else { return };
+        if leaver.unsaid == 0 || leaver.used <= meter.full(now) {
             return;
         }
         // The lock is held by a drain at most; nobody waits for that here.
         match self.leavers.try_lock() {
             Some(mut leavers) if leavers.len() < LEAVERS => {
-                leavers.push(self.row(key, &leaver, now));
+                leavers.push(self.report_of(key, &leaver, &meter, now));
             }
             _ => add(&self.counts.at(at).untold, u64::from(leaver.unsaid)),
         }
     }
 
-    fn row(&self, key: TableKey, slot: &Slot, now: Ticks) -> Spent {
-        Spent {
+    fn report_of(&self, key: TableKey, slot: &Slot, meter: &Meter, now: Ticks) -> Report {
+        let answered = slot.unacked < slot.tenure;
+        Report {
             limit: self.plan.id,
             key: KeyHash(key.hash()),
             total: slot.total,
-            since: slot.since(),
-            recent: self.meter.own(slot.own, now, self.nodes()).ceil() as u32,
+            tenure: slot.tenure,
+            recent: meter.own(slot.own, now, self.nodes()).ceil() as u32,
+            level: answered.then(|| meter.level(slot.used, now) as f32),
         }
     }
 
-    /// Nothing that the peers would have to know.
-    fn is_quiet(&self, slot: &Slot, now: Ticks) -> bool {
-        let (burst, nodes) = (self.meter.burst(), self.nodes());
-        self.meter.level(slot.used, now) >= burst / 2.0
-            && self.meter.own(slot.own, now, nodes) < (burst / 4.0 / f64::from(nodes)).max(1.0)
+    /// Nothing that the others would have to know.
+    fn is_quiet(&self, slot: &Slot, meter: &Meter, now: Ticks) -> bool {
+        let (burst, nodes) = (meter.burst(), self.nodes());
+        tenths(now).wrapping_sub(slot.hot_at) >= HOT
+            && meter.level(slot.used, now) >= burst / 2.0
+            && meter.own(slot.own, now, nodes) < (burst / 4.0 / f64::from(nodes)).max(1.0)
     }
 
-    /// Unsaid tokens that are worth a report before the interval's end.
-    fn threshold(&self) -> f64 {
-        let burst = self.meter.burst();
-        (burst / 2.0 / f64::from(self.nodes())).min(burst / 20.0).max(1.0)
+    /// Unsaid tokens that are worth a report before the interval's end. What is admitted beyond a
+    /// window's limit is not made good within the window, as it is by a bucket: so the nearer its
+    /// limit is, the more often it is reported.
+    fn threshold(&self, slot: &Slot, meter: &Meter, now: Ticks) -> f64 {
+        let (burst, nodes) = (meter.burst(), f64::from(self.nodes()));
+        let worth = (burst / 2.0 / nodes).min(burst / 20.0);
+        match meter.refills() {
+            true => worth.max(1.0),
+            false => worth.min(meter.level(slot.used, now) / 4.0 / nodes).max(1.0),
+        }
+    }
+
+    /// How it counts now; `None` when everybody is refused.
+    pub(super) fn meter(&self) -> Option<Meter> {
+        match self.share.load(Ordering::Relaxed) {
+            WHOLE => Some(self.meter),
+            0 => None,
+            share => Some(self.meter.slowed(f64::from(share) / f64::from(WHOLE))),
+        }
+    }
+
+    /// How it counts now by ticks that began at `start`.
+    pub(super) fn meter_since(&self, start: Instant) -> Meter {
+        let Origin { at, unix_ms } = self.origin;
+        let later = start.saturating_duration_since(at).as_millis() as u64;
+        let earlier = at.saturating_duration_since(start).as_millis() as u64;
+        let meter = Meter::new(self.plan.algorithm, (unix_ms + later).saturating_sub(earlier));
+        match self.share.load(Ordering::Relaxed) {
+            WHOLE => meter,
+            share => meter.slowed(f64::from(share.max(1)) / f64::from(WHOLE)),
+        }
+    }
+
+    fn ticks(&self, now: Instant) -> Ticks {
+        ticks(self.origin.at, now)
     }
 
     fn nodes(&self) -> u32 {
         self.nodes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn share_among(&self, nodes: usize) {
-        let nodes = u32::try_from(nodes).unwrap_or(u32::MAX).max(1);
+    /// Who shares the limit from now on.
+    pub(super) fn share_among(&self, company: Company) {
+        let nodes = u32::try_from(company.alive).unwrap_or(u32::MAX).max(1);
         self.nodes.store(nodes, Ordering::Relaxed);
+        let known = company.known.max(company.alive).max(1) as f64;
+        let sharing = &self.plan.sharing;
+        let proportional = match sharing.on_partition {
+            OnPartition::Full => 1.0,
+            OnPartition::Proportional => f64::from(nodes) / known,
+        };
+        let share = match sharing.on_isolated {
+            OnIsolated::LocalShare if company.isolated() => 1.0 / known,
+            OnIsolated::Deny if company.isolated() => 0.0,
+            OnIsolated::LocalFull | OnIsolated::LocalShare | OnIsolated::Deny => proportional,
+        };
+        self.share.store((share * f64::from(WHOLE)).round() as u32, Ordering::Relaxed);
     }
 
     pub(super) fn begin_totals_at(&self, floor: u64) {
@@ -343,6 +493,11 @@ impl Limiter {
 
     pub(super) fn highest_total(&self) -> u64 {
         self.table.highest_total()
+    }
+
+    /// Keys that it can hold.
+    pub(super) fn keys(&self) -> usize {
+        self.table.keys()
     }
 
     pub(super) fn queue(&self) -> &Queue {
@@ -357,6 +512,11 @@ impl Limiter {
 /// Wraps every 65 s; who is compared over a wrap is told 5 ms later, no harm.
 fn milliseconds(now: Ticks) -> u16 {
     (duration(now).as_millis() & 0xffff) as u16
+}
+
+/// Wraps every 6553 s; who is compared over a wrap is hot for 2 s without a reason, no harm.
+fn tenths(now: Ticks) -> u16 {
+    (duration(now).as_millis() / 100) as u16
 }
 
 #[cfg(test)]

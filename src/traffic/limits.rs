@@ -4,14 +4,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::bell::Bell;
 use super::limiter::Limiter;
 use super::plan::LimitScope;
-use super::window::{Ledger, Levels, Spent};
+use super::window::{Company, Counting, Ledger, Level, Levels, Report};
 use crate::base::{KeyHash, LimitId, Publisher, publish_and_view};
 
 /// What a limiter that is being replaced may still admit before the last worker has heard of it.
@@ -21,12 +21,18 @@ const MARGIN: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Limits {
     shared: Publisher<HashMap<LimitId, Arc<Limiter>>>,
-    nodes: AtomicUsize,
     /// Which limiter is drained first next time.
     turn: AtomicUsize,
-    /// Above every total that a limiter which has left has told.
-    floor: Mutex<u64>,
+    settled: Mutex<Settled>,
     bell: Arc<Bell>,
+}
+
+/// What a limiter that comes in is told at once.
+#[derive(Debug)]
+struct Settled {
+    /// Above every total that a limiter which has left has told.
+    floor: u64,
+    company: Company,
 }
 
 impl Default for Limits {
@@ -41,9 +47,8 @@ impl Limits {
         let (shared, _) = publish_and_view(HashMap::new());
         Limits {
             shared,
-            nodes: AtomicUsize::new(1),
             turn: AtomicUsize::new(0),
-            floor: Mutex::new(0),
+            settled: Mutex::new(Settled { floor: 0, company: Company::ALONE }),
             bell: Arc::default(),
         }
     }
@@ -53,7 +58,7 @@ impl Limits {
     /// it *before* the workers get to see the new limiters: their totals begin above those of the
     /// limiters that leave, as the peers remember what this process told of a limit's keys.
     pub fn replace(&self, limiters: Vec<Arc<Limiter>>) {
-        let mut floor = self.floor.lock();
+        let mut settled = self.settled.lock();
         let before = self.shared.current();
         let shared: HashMap<_, _> = limiters
             .into_iter()
@@ -64,14 +69,14 @@ impl Limits {
             shared.get(&limiter.plan().id).is_some_and(|now| Arc::ptr_eq(now, limiter))
         };
         for leaver in before.values().filter(|limiter| !stays(limiter)) {
-            *floor = (*floor).max(leaver.highest_total().saturating_add(MARGIN));
+            settled.floor = settled.floor.max(leaver.highest_total().saturating_add(MARGIN));
         }
         for limiter in shared.values() {
             let is_new = !before.get(&limiter.plan().id).is_some_and(|b| Arc::ptr_eq(b, limiter));
             if is_new {
-                limiter.begin_totals_at(*floor);
+                limiter.begin_totals_at(settled.floor);
                 limiter.ring_by(&self.bell);
-                limiter.share_among(self.nodes.load(Ordering::Relaxed));
+                limiter.share_among(settled.company);
             }
         }
         self.shared.publish(shared);
@@ -84,7 +89,7 @@ impl Limits {
 }
 
 impl Ledger for Limits {
-    fn drain(&self, now: Instant, all: bool, most: usize, out: &mut Vec<Spent>) {
+    fn drain(&self, now: Instant, all: bool, most: usize, out: &mut Vec<Report>) {
         let shared = self.shared.current();
         if shared.is_empty() {
             return;
@@ -102,25 +107,51 @@ impl Ledger for Limits {
         }
     }
 
+    fn report(&self, now: Instant, limit: LimitId, key: KeyHash) -> Option<Report> {
+        self.shared.current().get(&limit)?.report(now, key)
+    }
+
     fn on_urgent(&self, wake: Box<dyn Fn() + Send + Sync>) {
         self.bell.hang(wake);
     }
 }
 
 impl Levels for Limits {
-    fn spent_elsewhere(&self, now: Instant, limit: LimitId, key: KeyHash, tokens: u64) {
+    fn told(&self, now: Instant, limit: LimitId, key: KeyHash, told: Level) {
         if let Some(limiter) = self.shared.current().get(&limit) {
-            limiter.spent_elsewhere(now, key, tokens);
+            limiter.told(now, key, told);
         }
     }
 
-    fn nodes(&self, alive: usize) {
-        // Under the lock of `replace`, so that no limiter is missed.
-        let _floor = self.floor.lock();
-        self.nodes.store(alive.max(1), Ordering::Relaxed);
-        for limiter in self.shared.current().values() {
-            limiter.share_among(alive);
+    fn hot(&self, now: Instant, limit: LimitId, key: KeyHash, level: f32) {
+        if let Some(limiter) = self.shared.current().get(&limit) {
+            limiter.hot(now, key, level);
         }
+    }
+
+    fn silent(&self, now: Instant, limit: LimitId, key: KeyHash, during: Duration) {
+        if let Some(limiter) = self.shared.current().get(&limit) {
+            limiter.silent(now, key, during);
+        }
+    }
+
+    fn company(&self, company: Company) {
+        // Under the lock of `replace`, so that no limiter is missed.
+        let mut settled = self.settled.lock();
+        settled.company = company;
+        for limiter in self.shared.current().values() {
+            limiter.share_among(company);
+        }
+    }
+
+    fn counting(&self, limit: LimitId, start: Instant) -> Option<Counting> {
+        let shared = self.shared.current();
+        let limiter = shared.get(&limit)?;
+        Some(Counting {
+            algorithm: limiter.plan().algorithm,
+            meter: limiter.meter_since(start),
+            keys: limiter.keys(),
+        })
     }
 }
 

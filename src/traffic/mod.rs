@@ -5,7 +5,7 @@
 //!   client ─ Access ─ Caps ─ Limiter ─────────────── relay, paced by Pacer and ClientPacers
 //!            networks  permits  │ meter: token bucket or fixed window
 //!                               │ table: one slot per key, fixed memory
-//!                               └ Limits: ledger out, levels in ─ the cluster wing
+//!                               └ Limits: reports out, levels in ─ the cluster wing
 //! ```
 
 pub mod plan;
@@ -21,7 +21,7 @@ mod counts;
 mod limiter;
 mod limits;
 mod marks;
-mod meter;
+pub mod meter;
 mod networks;
 mod pacer;
 mod queue;
@@ -32,12 +32,12 @@ pub use ask::{Answer, Answering, Ask, Asking};
 pub use caps::{CapReached, Caps, Permit};
 pub use client_pacers::{ClientPace, ClientPacers};
 pub use counts::LimitCounts;
-pub use limiter::{Decision, Limiter};
+pub use limiter::{Decision, Limiter, Origin};
 pub use limits::Limits;
 pub use pacer::Pacer;
 pub use plan::{
-    AccessPlan, Action, Algorithm, BandwidthPlan, CapsPlan, LimitKey, LimitPlan, LimitScope, Quota,
-    Rates,
+    AccessPlan, Action, Algorithm, BandwidthPlan, CapsPlan, Consistency, LimitKey, LimitPlan,
+    LimitScope, OnIsolated, OnPartition, Quota, Rates, Sharing,
 };
 pub use queue::QueuePlace;
-pub use window::{Alone, Ledger, Levels, Spent};
+pub use window::{Alone, Company, Counting, Ledger, Level, Levels, Report};

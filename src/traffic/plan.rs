@@ -28,6 +28,54 @@ pub struct LimitPlan {
     pub shadow: bool,
     /// Bound of the table.
     pub max_keys: u32,
+    /// How the nodes of a cluster share it.
+    pub sharing: Sharing,
+}
+
+/// How a limit of cluster scope is shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// Whether a decision waits for the key's owner.
+    pub consistency: Consistency,
+    /// What holds while members are lost.
+    pub on_partition: OnPartition,
+    /// What holds while no peer is alive.
+    pub on_isolated: OnIsolated,
+}
+
+/// Whether a decision waits for the key's owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// Strict for limits so small that a report per request costs no more: a burst below four
+    /// tokens per node and at most 100 per second.
+    #[default]
+    Auto,
+    /// Never waits.
+    Optimistic,
+    /// Always asks.
+    Strict,
+}
+
+/// What a limit is worth while members are lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnPartition {
+    /// The whole rate, on each side.
+    #[default]
+    Full,
+    /// The alive members' share of the rate.
+    Proportional,
+}
+
+/// What a limit is worth to a node that has peers and sees none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnIsolated {
+    /// The whole rate.
+    #[default]
+    LocalFull,
+    /// This node's even share of the rate.
+    LocalShare,
+    /// Nothing.
+    Deny,
 }
 
 /// How a limit counts.

@@ -4,7 +4,7 @@
 //! ```text
 //!   key ─ SipHash under the node's secret ─▶ one set of WAYS slots, under one small lock
 //!
-//!   set   │ keys 8 × 8 B │ slots 8 × 40 B │ base │      50 B per key
+//!   set   │ keys 8 × 8 B │ slots 8 × 48 B │ base │      58 B per key
 //! ```
 //!
 //! A set that is full gives up its **fullest** bucket, as a full one carries no information, and
@@ -65,10 +65,16 @@ pub(super) struct Slot {
     pub(super) total: u64,
     /// The part of `total` in this tenure; stops at its maximum.
     pub(super) tenure: u32,
-    /// Tokens that the peers were not told of; stops at its maximum.
+    /// Tokens that nobody was told of; stops at its maximum.
     pub(super) unsaid: u32,
-    /// When they were told last, in milliseconds, wrapping.
+    /// Tokens that are in no level which the owner told; stops at its maximum.
+    pub(super) unacked: u32,
+    /// What the other nodes took per second, when the owner last told.
+    pub(super) remote: f32,
+    /// When a report went out last, in milliseconds, wrapping.
     pub(super) said_at: u16,
+    /// When the key was last said to run low, in tenths of a second, wrapping; see `Limiter`.
+    pub(super) hot_at: u16,
 }
 
 /// Where a key went.
@@ -94,6 +100,11 @@ impl Table {
 
     pub(super) fn sets(&self) -> usize {
         self.sets.len()
+    }
+
+    /// Keys that it can hold.
+    pub(super) fn keys(&self) -> usize {
+        self.sets.len() * WAYS
     }
 
     /// Which set `key` belongs to: nobody outside this node can tell.
@@ -131,6 +142,12 @@ impl Table {
 }
 
 impl Set {
+    /// The slot of `key`, when it has one.
+    pub(super) fn find(&mut self, key: TableKey) -> Option<&mut Slot> {
+        let at = self.keys.iter().position(|k| *k == key.0)?;
+        Some(&mut self.slots[at])
+    }
+
     /// Finds `key`, or makes room for it; `used` is what a newcomer will have used.
     pub(super) fn place(&mut self, key: TableKey, used: Used, floor: u64) -> Place<'_> {
         if let Some(at) = self.keys.iter().position(|k| *k == key.0) {
@@ -167,13 +184,6 @@ impl Set {
     }
 }
 
-impl Slot {
-    /// Where `total` stood when this tenure began.
-    pub(super) fn since(&self) -> u64 {
-        self.total - u64::from(self.tenure)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,8 +192,8 @@ mod tests {
 
     fn used(tokens: u64) -> Used {
         let quota = Quota { rate: 1.0, burst: 100.0 };
-        let meter = Meter::new(Algorithm::TokenBucket(quota));
-        meter.debit(meter.full(0), 0, tokens)
+        let meter = Meter::new(Algorithm::TokenBucket(quota), 0);
+        meter.debit(meter.full(0), 0, tokens as f64)
     }
 
     fn full_set(tokens: [u64; WAYS]) -> Set {
@@ -247,7 +257,7 @@ mod tests {
             let Place::New(slot, Some(_)) = set.place(TableKey::new(key), used(60), 0) else {
                 panic!("no place for {key}")
             };
-            assert_eq!((slot.total, slot.since()), (500, 500));
+            assert_eq!((slot.total, slot.tenure), (500, 0));
             highest = highest.max(slot.total);
         }
         let Place::New(slot, _) = set.place(TableKey::new(200), used(60), 9_000) else {

@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tidegate::base::LimitId;
 use tidegate::traffic::{
-    Action, Algorithm, Decision, LimitKey, LimitPlan, LimitScope, Limiter, Quota,
+    Action, Algorithm, Decision, LimitKey, LimitPlan, LimitScope, Limiter, Quota, Sharing,
 };
 
 const KEYS: u32 = 1_000_000;
@@ -125,5 +125,6 @@ fn plan(max_keys: u32) -> LimitPlan {
         exempt: vec!["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("too")],
         shadow: false,
         max_keys,
+        sharing: Sharing::default(),
     }
 }

@@ -6,16 +6,19 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tidegate::base::{Actor, BootId, NodeId, time};
 use tidegate::cluster::MemberState;
+use tidegate::cluster::exchange::INTERVAL;
 use tidegate::cluster::machine::{Input, Machine, Output, Rooms, Setup};
 use tidegate::cluster::state::State;
 use tidegate::cluster::wire::{ANYONE, Envelope, Kind};
 use tidegate::health::Verdicts;
+use tidegate::traffic::{Ledger, LimitPlan, Limiter, Limits, Origin};
 
 use crate::support::Book;
 
@@ -71,6 +74,10 @@ pub(crate) struct Host {
     /// `None` while its process is dead.
     pub(crate) machine: Option<Machine>,
     pub(crate) book: Arc<Book>,
+    /// Instead of the book, where the fabric has a limit.
+    pub(crate) limiter: Option<Arc<Limiter>>,
+    /// Its workers rang the bell.
+    rung: Arc<AtomicBool>,
     pub(crate) verdicts: Arc<Verdicts>,
     /// Added to the wall clock when a process starts.
     pub(crate) clock_off_ms: i64,
@@ -130,6 +137,9 @@ pub(crate) struct Fabric {
     pub(crate) hosts: Vec<Host>,
     /// Bytes per second a process may send, for those started from now on.
     pub(crate) cap: u64,
+    /// A limit that they share, and how often they report of it.
+    pub(crate) limit: Option<LimitPlan>,
+    pub(crate) interval: Duration,
     /// Healthy nodes that somebody declared failed: (when, who, whom).
     pub(crate) false_downs: Vec<(Duration, String, String)>,
     /// Largest backlog of any machine.
@@ -157,6 +167,8 @@ impl Fabric {
             mutate: 0.0,
             hosts: Vec::new(),
             cap: 3 << 20,
+            limit: None,
+            interval: INTERVAL,
             false_downs: Vec::new(),
             backlog: 0,
             at: HashMap::new(),
@@ -194,6 +206,8 @@ impl Fabric {
             seeds: vec!["10.0.0.1:9090".parse().unwrap()],
             machine: None,
             book: Arc::default(),
+            limiter: None,
+            rung: Arc::default(),
             verdicts: Arc::default(),
             clock_off_ms: 0,
             disk: None,
@@ -232,6 +246,7 @@ impl Fabric {
             unix_ms: (EPOCH_MS + gone).saturating_add_signed(host.clock_off_ms),
             seed: self.rng.next_u64(),
             state: host.disk.as_ref().map(|disk| disk.state.clone()).unwrap_or_default(),
+            interval: self.interval,
             ..Setup::new(actor, host.name.as_str().into(), host.advertised)
         };
         self.start_as(index, setup);
@@ -243,6 +258,17 @@ impl Fabric {
         let mut rooms = Rooms::empty();
         rooms.ledger = host.book.clone();
         rooms.levels = host.book.clone();
+        if let Some(plan) = &self.limit {
+            let origin = Origin { at: self.now, unix_ms: setup.unix_ms };
+            let limiter = Arc::new(Limiter::new(plan.clone(), 7, setup.seed, origin));
+            let limits = Arc::new(Limits::new());
+            limits.replace(vec![Arc::clone(&limiter)]);
+            let rung = Arc::clone(&host.rung);
+            limits.on_urgent(Box::new(move || rung.store(true, Ordering::Relaxed)));
+            rooms.ledger = limits.clone();
+            rooms.levels = limits;
+            host.limiter = Some(limiter);
+        }
         rooms.verdicts = host.verdicts.clone();
         host.boot = setup.actor.boot.bits();
         host.machine = Some(Machine::new(setup, rooms, self.now));
@@ -300,6 +326,13 @@ impl Fabric {
         let Some(machine) = &mut self.hosts[index].machine else { return };
         machine.handle(now, input);
         self.after(index);
+    }
+
+    /// Lets a node know that its workers rang, if they did.
+    pub(crate) fn ring(&mut self, index: usize) {
+        if self.hosts[index].rung.swap(false, Ordering::Relaxed) && !self.hosts[index].stalled {
+            self.input(index, Input::Urgent);
+        }
     }
 
     fn after(&mut self, index: usize) {
@@ -518,7 +551,7 @@ impl Fabric {
             .iter()
             .map(|index| (self.hosts[*index].name.as_str(), self.hosts[*index].boot))
             .collect();
-        let all_share = |index: &usize| self.hosts[*index].book.nodes() == living.len();
+        let all_share = |index: &usize| self.machine(*index).alive() == living.len();
         // The cheap question first: this is asked very often.
         living.iter().all(all_share)
             && living.iter().all(|index| {

@@ -1,6 +1,8 @@
 //! Clusters: many gossip machines on a simulated fabric in virtual time, and real ones on loopback.
 
+mod bars;
 mod counters;
+mod crowd;
 mod fabric;
 mod health;
 mod loopback;
@@ -9,5 +11,7 @@ mod measure;
 mod membership;
 mod memory;
 mod names;
+mod scenarios;
 mod sharing;
 mod support;
+mod world;

@@ -3,21 +3,45 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use rand::RngExt;
-use tidegate::base::time;
-use tidegate::traffic::{Decision, LimitPlan, Limiter};
-
-use crate::world::{plan, seeded};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tidegate::base::{LimitId, time};
+use tidegate::traffic::{
+    Action, Algorithm, Decision, LimitKey, LimitPlan, LimitScope, Limiter, Quota, Sharing,
+};
 
 const FLOOD: u32 = 1_000_000;
 const ABUSERS: u32 = 20;
 const LEGAL: u32 = 200;
 
+fn plan(rate: f64, burst: f64, max_keys: u32) -> LimitPlan {
+    LimitPlan {
+        id: LimitId(1),
+        algorithm: Algorithm::TokenBucket(Quota { rate, burst }),
+        scope: LimitScope::Cluster,
+        key: LimitKey::Client,
+        action: Action::Reject,
+        ipv6_prefix: 64,
+        exempt: Vec::new(),
+        shadow: false,
+        max_keys,
+        sharing: Sharing::default(),
+    }
+}
+
+/// A generator whose seed is printed, and taken from `SIM_SEED` when that is set.
+fn seeded(otherwise: u64) -> StdRng {
+    let seed = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or(otherwise);
+    println!("SIM_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
+
 /// A million new keys in one second, among them clients who ask `abuse` times their rate and
 /// clients who keep to 0.8 of it.
 fn flood(rate: f64, burst: f64, abuse: f64, max_keys: u32) {
     let mut rng = seeded(9);
-    let plan = LimitPlan { max_keys, ..plan(rate, burst) };
+    let plan = plan(rate, burst, max_keys);
     let start = time::now();
     let limiter = Limiter::new(plan, 1, rng.random(), start);
     let bytes = limiter.bytes();

@@ -1,7 +1,4 @@
-//! The limiters of several nodes in virtual time, joined by a simulated exchange of their ledgers:
-//! the real limiter and the real counters, no socket, no sleep. Every run prints its seed; set
-//! `SIM_SEED` to replay one.
+//! A limiter alone under a flood. Several of them, and the gossip between them, are in
+//! `tests/cluster`. Every run prints its seed; set `SIM_SEED` to replay one.
 
-mod cluster;
 mod flood;
-mod world;

@@ -8,7 +8,7 @@ use tidegate::base::LimitId;
 use tidegate::proxy::RulePlan;
 use tidegate::traffic::{
     AccessPlan, Action, Algorithm, BandwidthPlan, CapsPlan, LimitKey, LimitPlan, LimitScope, Quota,
-    Rates,
+    Rates, Sharing,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,6 +29,7 @@ fn limited(plan: &mut RulePlan, rate: f64, burst: f64, action: Action) {
         exempt: Vec::new(),
         shadow: false,
         max_keys: 1024,
+        sharing: Sharing::default(),
     });
 }
 

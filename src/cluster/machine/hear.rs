@@ -116,9 +116,14 @@ impl Machine {
                 let meta = Record::Meta(self.meta()).bytes();
                 self.send(now, Kind::Meta, peer, &meta, Priority::Membership);
             }
-            Record::Spent(spent) => {
-                let levels = &*self.rooms.levels;
-                self.exchange.hear(now, peer.actor, &spent, levels);
+            Record::Reports(reports) => {
+                self.exchange.hear_reports(now, peer.actor, &reports, &*self.rooms.levels);
+            }
+            Record::Levels(told) => {
+                self.exchange.hear_levels(now, peer.actor, &told, &*self.rooms.levels);
+            }
+            Record::Hot(hot) => {
+                self.exchange.hear_hot(now, peer.actor, &hot, &*self.rooms.levels);
             }
             Record::HealthBeat(beat) => {
                 if self.heard.beat(now, peer.actor, beat) {

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::{Actor, NodeName};
 use crate::cluster::asks::Ticket;
+use crate::cluster::exchange::INTERVAL;
 use crate::cluster::state::State;
 use crate::health::Verdicts;
 use crate::traffic::{Alone, Answer, Ask, Ledger, Levels};
@@ -36,6 +38,8 @@ pub struct Setup {
     pub seed: u64,
     /// What was kept of the last life.
     pub state: State,
+    /// Longest time between two reports of a limited key that changes.
+    pub interval: Duration,
 }
 
 impl Setup {
@@ -54,6 +58,7 @@ impl Setup {
             unix_ms: 0,
             seed: 0,
             state: State::default(),
+            interval: INTERVAL,
         }
     }
 }

@@ -29,6 +29,7 @@ use super::wire::records::{Leaving, Meta, Record};
 use super::wire::{Envelope, Kind};
 use crate::base::{Actor, NodeId};
 use crate::health::Vote;
+use crate::traffic::Company;
 
 pub use io::{Input, Output, Rooms, Setup};
 
@@ -61,7 +62,7 @@ pub struct Machine {
     left: bool,
     senses: Senses,
     relying: bool,
-    nodes: usize,
+    company: Company,
     fault: Option<(Instant, String)>,
     claims: u64,
     said: HashMap<&'static str, Instant>,
@@ -78,7 +79,7 @@ impl Machine {
         };
         let secret = rng.next_u64();
         let driver = Driver::new(identity, StdRng::seed_from_u64(rng.next_u64()));
-        rooms.levels.nodes(1);
+        rooms.levels.company(company(1, 1, setup.seeds));
         let mut machine = Machine {
             envelope: Envelope::new(&setup.label, setup.actor),
             allowance: Allowance::new(setup.traffic_cap, now),
@@ -89,7 +90,7 @@ impl Machine {
             driver,
             roster: Roster::default(),
             herald: Herald::new(now),
-            exchange: Exchange::new(now),
+            exchange: Exchange::new(setup.actor, now, setup.unix_ms, secret, setup.interval),
             asks: Asks::default(),
             told: Told::default(),
             heard: Heard::default(),
@@ -106,7 +107,7 @@ impl Machine {
             left: false,
             senses: Senses::Sound,
             relying: true,
-            nodes: 1,
+            company: Company::ALONE,
             fault: None,
             claims: 0,
             said: HashMap::new(),
@@ -221,7 +222,7 @@ impl Machine {
 
     /// Active members, this node included.
     pub fn alive(&self) -> usize {
-        self.nodes
+        self.company.alive
     }
 
     /// Who this node is to foca now.
@@ -236,7 +237,7 @@ impl Machine {
 
     /// Timers and updates waiting inside.
     pub fn backlog(&self) -> usize {
-        self.driver.timers() + self.driver.backlog() + self.exchange.waiting()
+        self.driver.timers() + self.driver.backlog()
     }
 
     /// What was sent and heard.
@@ -261,12 +262,12 @@ impl Machine {
             received,
             dropped: self.traffic.dropped.all(),
             authenticated: false,
-            rows: self.exchange.rows() as u64,
+            rows: self.exchange.rows().1 as u64,
             drifted: drifted.count() as u64,
             health_score: self.driver.score.points().into(),
             throttled: self.allowance.throttled,
             backlog: self.driver.backlog() as u64,
-            alive: self.nodes as u64,
+            alive: self.company.alive as u64,
             duplicates: self.roster.duplicates.len() as u64 + self.claims,
             restarts: 0,
             silent_ms: 0,
@@ -367,4 +368,9 @@ impl Machine {
             (_, Senses::Sound) => tracing::debug!("this node trusts its checks again"),
         }
     }
+}
+
+/// Who shares: a node that has seeds and never saw a peer knows of one at least.
+fn company(alive: usize, known: usize, seeds: bool) -> Company {
+    Company { alive, known: known.max(alive).max(1 + usize::from(seeds)) }
 }

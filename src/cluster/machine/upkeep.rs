@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use rand::seq::IteratorRandom;
 
-use super::{Machine, Output};
+use super::{Machine, Output, Rooms, company};
+use crate::base::Actor;
 use crate::cluster::budget::Priority;
 use crate::cluster::identity::Identity;
 use crate::cluster::roster::{Event, MemberState};
@@ -77,10 +78,16 @@ impl Machine {
         if !alone {
             self.fault = None;
         }
-        let nodes = 1 + self.roster.rows().filter(|row| row.shares()).count();
-        if nodes != self.nodes {
-            self.nodes = nodes;
-            self.rooms.levels.nodes(nodes);
+        let sharing: Vec<Actor> = self.sharing().collect();
+        let gone = self.roster.rows().filter(|row| row.state == MemberState::Failed).count();
+        let alive = sharing.len();
+        let company = company(alive, alive + gone, self.setup.seeds);
+        if sharing != self.exchange.owners().members() {
+            self.exchange.shared_by(sharing);
+        }
+        if company != self.company {
+            self.company = company;
+            self.rooms.levels.company(company);
             self.outputs.push_back(Output::Members);
         }
     }
@@ -107,7 +114,6 @@ impl Machine {
             MemberState::Suspect | MemberState::Failed => self.herald.lost(now, identity.address),
             MemberState::Left => {
                 self.herald.found(identity.address);
-                self.exchange.forget(identity.actor);
             }
         }
     }
@@ -143,23 +149,25 @@ impl Machine {
         self.ask(now, &call.lost);
     }
 
+    /// Members that share limits and verdicts, this node included unless it goes.
+    pub(super) fn sharing(&self) -> impl Iterator<Item = Actor> {
+        let peers = self.roster.rows().filter(|row| row.shares()).map(|row| row.identity.actor);
+        std::iter::once(self.setup.actor).chain(peers)
+    }
+
     fn tell_spent(&mut self, now: Instant) {
-        if !self.exchange.look(now, &*self.rooms.ledger) {
-            return;
-        }
-        let peers = self.peers();
-        if peers.is_empty() {
-            self.exchange.discard();
-            return;
-        }
-        loop {
+        if self.exchange.due() <= now {
             // What is held back is merged with what comes; nothing is lost by waiting.
-            if !self.allowance.counters(now) {
-                return;
+            let bytes = if self.company.alive > 1 { self.allowance.counters(now) } else { 0 };
+            let Rooms { ledger, levels, .. } = &self.rooms;
+            if self.exchange.look(now, &**ledger, &**levels, bytes) {
+                self.allowance.throttled += 1;
             }
-            let Some(payload) = self.exchange.payload() else { return };
-            for peer in &peers {
-                self.send(now, Kind::Counters, *peer, &payload, Priority::Counters);
+        }
+        for (to, payload) in self.exchange.payloads(now) {
+            if let Some(row) = self.roster.row(to) {
+                let to = row.identity;
+                self.send(now, Kind::Counters, to, &payload, Priority::Counters);
             }
         }
     }
@@ -192,7 +200,7 @@ impl Machine {
         let mute = self.impaired() || self.driver.score.muted();
         let changed = self.told.look(now, &self.rooms.verdicts, mute);
         self.look_at_own_health(now);
-        let relying = self.checking().len() == self.nodes;
+        let relying = self.checking().len() == self.company.alive;
         if std::mem::replace(&mut self.relying, relying) != relying {
             self.outputs.push_back(Output::Votes);
         }

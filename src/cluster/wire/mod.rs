@@ -12,6 +12,7 @@
 //! wire; [`ANYONE`] in the flags says that the sender did not know it.
 
 pub mod encoding;
+pub mod limits;
 pub mod reason;
 pub mod records;
 

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{Undecodable, decode, encode};
+use super::limits::{Hot, Levels, Reports};
 use crate::base::Actor;
 use crate::cluster::identity::Identity;
 
@@ -22,7 +23,7 @@ pub use health::{HealthBeat, HealthPart, HealthRow};
 const MOST_TEXT: usize = 255;
 
 /// One record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     /// Let me in.
     Join(Join),
@@ -34,8 +35,6 @@ pub enum Record {
     Meta(Meta),
     /// Tell me what you are called and run.
     AskMeta,
-    /// Use of one limit.
-    Spent(SpentRows),
     /// My verdicts are at this version.
     HealthBeat(HealthBeat),
     /// Part of my verdicts.
@@ -48,6 +47,12 @@ pub enum Record {
     ViewBeat(ViewBeat),
     /// Some of the members as I see them.
     ViewPart(ViewPart),
+    /// Use of one limit.
+    Reports(Reports),
+    /// What is left of one limit.
+    Levels(Levels),
+    /// Keys of one limit run low.
+    Hot(Hot),
 }
 
 /// A node asks to be let in. Without a good nonce it gets a challenge, sent to the address that it
@@ -101,28 +106,6 @@ pub struct Meta {
     pub version: String,
 }
 
-/// Rows of one limit; the actor is the datagram's sender.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpentRows {
-    /// The limit's id.
-    pub limit: u64,
-    /// What was spent, by key.
-    pub rows: Vec<SpentRow>,
-}
-
-/// What one actor spent of one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpentRow {
-    /// The key's hash.
-    pub key: u64,
-    /// Tokens, cumulative.
-    pub total: u64,
-    /// Where `total` stood when the actor began to track the key.
-    pub since: u64,
-    /// The part of `total` that was spent just now.
-    pub recent: u32,
-}
-
 /// Said before a node drains and goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaving {
@@ -156,13 +139,15 @@ impl Record {
             Record::Refused(_) => 3,
             Record::Meta(_) => 4,
             Record::AskMeta => 5,
-            Record::Spent(_) => 6,
             Record::HealthBeat(_) => 7,
             Record::HealthPart(_) => 50,
             Record::AskHealth => 9,
             Record::Leaving(_) => 10,
             Record::ViewBeat(_) => 11,
             Record::ViewPart(_) => 12,
+            Record::Reports(_) => 20,
+            Record::Levels(_) => 21,
+            Record::Hot(_) => 22,
         }
     }
 
@@ -176,12 +161,14 @@ impl Record {
             Record::Challenge(body) => encode(body, out),
             Record::Refused(body) => encode(body, out),
             Record::Meta(body) => encode(body, out),
-            Record::Spent(body) => encode(body, out),
             Record::HealthBeat(body) => encode(body, out),
             Record::HealthPart(body) => encode(body, out),
             Record::Leaving(body) => encode(body, out),
             Record::ViewBeat(body) => encode(body, out),
             Record::ViewPart(body) => encode(body, out),
+            Record::Reports(body) => encode(body, out),
+            Record::Levels(body) => encode(body, out),
+            Record::Hot(body) => encode(body, out),
             Record::AskMeta | Record::AskHealth => {}
         }
         let length = (out.len() - length_at - 2) as u16;
@@ -203,13 +190,15 @@ impl Record {
             3 => Record::Refused(decode::<Refused>(body)?.checked()?),
             4 => Record::Meta(decode::<Meta>(body)?.checked()?),
             5 => Record::AskMeta,
-            6 => Record::Spent(decode(body)?),
             7 => Record::HealthBeat(decode(body)?),
             9 => Record::AskHealth,
             10 => Record::Leaving(decode(body)?),
             11 => Record::ViewBeat(decode(body)?),
             12 => Record::ViewPart(decode(body)?),
             50 => Record::HealthPart(decode(body)?),
+            20 => Record::Reports(decode(body)?),
+            21 => Record::Levels(decode(body)?),
+            22 => Record::Hot(decode(body)?),
             _ => return Ok(None),
         }))
     }

@@ -192,6 +192,35 @@ pub(in crate::config) struct RateLimit {
     pub(in crate::config) exempt: Items<Text<IpNet>>,
     pub(in crate::config) shadow: bool,
     pub(in crate::config) max_keys: u32,
+    pub(in crate::config) consistency: Consistency,
+    pub(in crate::config) on_partition: OnPartition,
+    pub(in crate::config) on_isolated: OnIsolated,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Consistency {
+    #[default]
+    Auto,
+    Optimistic,
+    Strict,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum OnPartition {
+    #[default]
+    Full,
+    Proportional,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum OnIsolated {
+    #[default]
+    LocalFull,
+    LocalShare,
+    Deny,
 }
 
 impl Default for RateLimit {
@@ -212,6 +241,9 @@ impl Default for RateLimit {
             exempt: Vec::new(),
             shadow: false,
             max_keys: 131_072,
+            consistency: Consistency::default(),
+            on_partition: OnPartition::default(),
+            on_isolated: OnIsolated::default(),
         }
     }
 }

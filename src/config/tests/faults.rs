@@ -121,12 +121,6 @@ fn what_comes_later_is_refused_by_name() {
         ),
         ("rate_limit.key", "rate_limit: { requests_per_second: 5, key: identity }"),
         ("rate_limit.key", "rate_limit: { requests_per_second: 5, key: \"header:X-User\" }"),
-        ("rate_limit.consistency", "rate_limit: { requests_per_second: 5, consistency: strict }"),
-        (
-            "rate_limit.on_partition",
-            "rate_limit: { requests_per_second: 5, on_partition: proportional }",
-        ),
-        ("rate_limit.on_isolated", "rate_limit: { requests_per_second: 5, on_isolated: deny }"),
     ] {
         let told = told(&rule(text));
         assert_eq!(told.len(), 1, "{text}: {told:?}");

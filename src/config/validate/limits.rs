@@ -8,7 +8,8 @@ use crate::base::{LimitId, RuleName};
 use crate::config::file::{self, LimitKind, Scope, Text, values};
 use crate::config::written::Size;
 use crate::traffic::{
-    Action, Algorithm, BandwidthPlan, CapsPlan, LimitKey, LimitPlan, LimitScope, Quota, Rates,
+    Action, Algorithm, BandwidthPlan, CapsPlan, Consistency, LimitKey, LimitPlan, LimitScope,
+    OnIsolated, OnPartition, Quota, Rates, Sharing,
 };
 
 /// `None` when it was refused.
@@ -56,7 +57,27 @@ pub(super) fn rate(
         exempt: values(&limit.exempt),
         shadow: limit.shadow,
         max_keys: limit.max_keys,
+        sharing: sharing(limit),
     })
+}
+
+fn sharing(limit: &file::RateLimit) -> Sharing {
+    Sharing {
+        consistency: match limit.consistency {
+            file::Consistency::Auto => Consistency::Auto,
+            file::Consistency::Optimistic => Consistency::Optimistic,
+            file::Consistency::Strict => Consistency::Strict,
+        },
+        on_partition: match limit.on_partition {
+            file::OnPartition::Full => OnPartition::Full,
+            file::OnPartition::Proportional => OnPartition::Proportional,
+        },
+        on_isolated: match limit.on_isolated {
+            file::OnIsolated::LocalFull => OnIsolated::LocalFull,
+            file::OnIsolated::LocalShare => OnIsolated::LocalShare,
+            file::OnIsolated::Deny => OnIsolated::Deny,
+        },
+    }
 }
 
 /// The two ways to write a limit: `requests_per_second` with `burst`, and `limit` per `window`.

@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 use super::*;
 use crate::base::LimitId;
 use crate::base::time;
-use crate::traffic::plan::{Algorithm, LimitScope, Quota};
+use crate::traffic::plan::{Algorithm, LimitScope, Quota, Sharing};
 
 fn plan(rate: f64, burst: f64) -> LimitPlan {
     LimitPlan {
@@ -16,7 +16,24 @@ fn plan(rate: f64, burst: f64) -> LimitPlan {
         exempt: Vec::new(),
         shadow: false,
         max_keys: 1024,
+        sharing: Sharing::default(),
     }
+}
+
+fn shared(nodes: usize) -> Company {
+    Company { alive: nodes, known: nodes }
+}
+
+/// A limiter among `nodes`.
+fn among(nodes: usize, plan: LimitPlan, start: Instant) -> Arc<Limiter> {
+    let limiter = limiter(plan, start);
+    limiter.share_among(shared(nodes));
+    limiter
+}
+
+fn told(limiter: &Limiter, now: Instant, client: IpAddr, level: f32, acked: u32) {
+    let key = limiter.key(client).unwrap();
+    limiter.told(now, key, Level { level, acked, remote: 0.0 });
 }
 
 fn limiter(plan: LimitPlan, start: Instant) -> Arc<Limiter> {
@@ -35,7 +52,7 @@ fn admitted(limiter: &Limiter, client: IpAddr, asks: u32, now: Instant) -> u32 {
     (0..asks).map(|_| u32::from(limiter.admit(client, now) == Decision::Admit)).sum()
 }
 
-fn drained(limiter: &Limiter, now: Instant, all: bool) -> Vec<Spent> {
+fn drained(limiter: &Limiter, now: Instant, all: bool) -> Vec<Report> {
     let mut out = Vec::new();
     limiter.drain(now, all, usize::MAX, &mut out);
     out
@@ -125,14 +142,13 @@ fn a_key_is_the_same_on_every_node_of_a_cluster_and_only_there() {
 #[test]
 fn a_report_is_due_past_the_threshold_and_not_again_within_5_ms() {
     let start = time::now();
-    let limiter = limiter(plan(1.0, 100.0), start);
-    limiter.share_among(3);
+    let limiter = among(3, plan(1.0, 100.0), start);
     // Quiet until a quarter of an even share of the burst was used: 100 / 4 / 3.
     admitted(&limiter, client(1), 8, start);
     assert_eq!(drained(&limiter, start, false), []);
     admitted(&limiter, client(1), 2, start);
     let told = drained(&limiter, start, false);
-    assert_eq!((told.len(), told[0].total, told[0].since, told[0].recent), (1, 10, 0, 10));
+    assert_eq!((told.len(), told[0].total, told[0].tenure, told[0].recent), (1, 10, 10, 10));
     assert_eq!(Some(told[0].key), limiter.key(client(1)));
     // The threshold is min(100 / 6, 100 / 20).
     admitted(&limiter, client(1), 4, start);
@@ -148,8 +164,7 @@ fn a_report_is_due_past_the_threshold_and_not_again_within_5_ms() {
 #[test]
 fn the_interval_tells_what_the_threshold_held_back() {
     let start = time::now();
-    let limiter = limiter(plan(1.0, 100.0), start);
-    limiter.share_among(3);
+    let limiter = among(3, plan(1.0, 100.0), start);
     admitted(&limiter, client(1), 10, start);
     drained(&limiter, start, false);
     admitted(&limiter, client(1), 1, start);
@@ -160,20 +175,23 @@ fn the_interval_tells_what_the_threshold_held_back() {
 #[test]
 fn quiet_keys_cost_no_report_until_their_bucket_runs_low() {
     let start = time::now();
-    let limiter = limiter(plan(1.0, 100.0), start);
-    limiter.share_among(3);
+    let limiter = among(3, plan(1.0, 100.0), start);
     admitted(&limiter, client(1), 3, start);
     assert_eq!(drained(&limiter, start, true), []);
-    limiter.spent_elsewhere(start, limiter.key(client(1)).unwrap(), 60);
-    let told = drained(&limiter, start, true);
-    assert_eq!((told.len(), told[0].total), (1, 3));
+    // The owner says that it runs low elsewhere: a reply for one who reported, a word for others.
+    limiter.hot(start, limiter.key(client(1)).unwrap(), 60.0);
+    let reports = drained(&limiter, start, true);
+    assert_eq!((reports.len(), reports[0].total), (1, 3));
+    // For two seconds every token of it is reported.
+    let refilled = start + 40 * MS;
+    admitted(&limiter, client(1), 1, refilled);
+    assert_eq!(drained(&limiter, refilled + 5 * MS, true).len(), 1);
 }
 
 #[test]
 fn a_drain_is_bounded_and_tells_the_rest_next_time() {
     let start = time::now();
-    let limiter = limiter(plan(1.0, 2.0), start);
-    limiter.share_among(3);
+    let limiter = among(3, plan(1.0, 2.0), start);
     for (all, now) in [(true, start), (false, start + Duration::from_secs(4))] {
         for n in 0..100 {
             assert_eq!(admitted(&limiter, client(n), 2, now), 2);
@@ -191,22 +209,62 @@ fn a_drain_is_bounded_and_tells_the_rest_next_time() {
 }
 
 #[test]
-fn what_peers_spent_is_taken_from_the_bucket_and_not_told_as_own() {
+fn a_told_level_replaces_the_own_view_less_what_the_owner_does_not_know_of() {
     let start = time::now();
-    let limiter = limiter(plan(1.0, 10.0), start);
-    limiter.share_among(2);
+    let limiter = among(2, plan(1.0, 10.0), start);
     admitted(&limiter, client(1), 3, start);
-    limiter.spent_elsewhere(start, limiter.key(client(1)).unwrap(), 5);
-    assert_eq!(admitted(&limiter, client(1), 10, start), 2);
-    assert_eq!(drained(&limiter, start, true)[0].total, 5);
-    assert_eq!(limiter.counts().spent_elsewhere, 5);
+    told(&limiter, start, client(1), 4.0, 2);
+    // One of three is not in the four that are left.
+    assert_eq!(admitted(&limiter, client(1), 10, start), 3);
+    let report = drained(&limiter, start, true)[0];
+    assert_eq!((report.total, report.level), (6, Some(0.0)));
+    assert_eq!((limiter.counts().told, limiter.counts().spent_elsewhere), (1, 4));
 }
 
 #[test]
-fn a_key_that_only_peers_have_seen_is_tracked() {
+fn what_was_not_acknowledged_and_is_long_refilled_is_not_taken_off() {
     let start = time::now();
-    let limiter = limiter(plan(1.0, 10.0), start);
-    limiter.spent_elsewhere(start, limiter.key(client(1)).unwrap(), 8);
+    let limiter = among(2, plan(100.0, 20.0), start);
+    // A quiet key: 500 tokens over 20 s, none of them reported.
+    let mut now = start;
+    for _ in 0..500 {
+        now += 40 * MS;
+        assert_eq!(admitted(&limiter, client(1), 1, now), 1);
+    }
+    told(&limiter, now, client(1), 20.0, 0);
+    assert_eq!(admitted(&limiter, client(1), 30, now), 19);
+}
+
+#[test]
+fn an_answer_that_was_overtaken_by_a_newer_one_changes_nothing() {
+    let start = time::now();
+    let limiter = among(2, plan(1.0, 10.0), start);
+    admitted(&limiter, client(1), 5, start);
+    told(&limiter, start, client(1), 2.0, 5);
+    told(&limiter, start, client(1), 9.0, 3);
+    assert_eq!(admitted(&limiter, client(1), 10, start), 2);
+}
+
+#[test]
+fn levels_of_keys_that_are_not_tracked_and_levels_that_are_none_change_nothing() {
+    let start = time::now();
+    let limiter = among(2, plan(1.0, 10.0), start);
+    told(&limiter, start, client(9), -5.0, 0);
+    assert_eq!(limiter.counts().keys, 0);
+    admitted(&limiter, client(1), 1, start);
+    for level in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        told(&limiter, start, client(1), level, 1);
+        limiter.hot(start, limiter.key(client(1)).unwrap(), level);
+    }
+    told(&limiter, start, client(1), f32::MAX, 1);
+    assert_eq!(admitted(&limiter, client(1), 20, start), 10);
+}
+
+#[test]
+fn a_key_that_only_others_have_used_up_is_known_from_their_owner() {
+    let start = time::now();
+    let limiter = among(2, plan(1.0, 10.0), start);
+    limiter.hot(start, limiter.key(client(1)).unwrap(), 2.0);
     assert_eq!(limiter.counts().keys, 1);
     assert_eq!(admitted(&limiter, client(1), 10, start), 2);
 }
@@ -214,34 +272,89 @@ fn a_key_that_only_peers_have_seen_is_tracked() {
 #[test]
 fn a_debt_has_a_floor_so_that_a_node_never_stops_for_long() {
     let start = time::now();
-    let limiter = limiter(plan(100.0, 10.0), start);
-    limiter.spent_elsewhere(start, limiter.key(client(1)).unwrap(), u64::MAX);
+    let limiter = among(2, plan(100.0, 10.0), start);
+    admitted(&limiter, client(1), 1, start);
+    told(&limiter, start, client(1), -1e30, 1);
     assert_eq!(admitted(&limiter, client(1), 1, start + 500 * MS), 0);
     assert_eq!(admitted(&limiter, client(1), 1, start + 511 * MS), 1);
 }
 
 #[test]
-fn a_fixed_window_counts_peers_into_the_current_window() {
+fn while_the_owner_is_silent_the_others_are_assumed_to_go_on() {
+    let start = time::now();
+    let limiter = among(2, plan(100.0, 20.0), start);
+    admitted(&limiter, client(1), 20, start);
+    let key = limiter.key(client(1)).unwrap();
+    limiter.told(start, key, Level { level: 10.0, acked: 20, remote: 40.0 });
+    limiter.silent(start, key, 100 * MS);
+    assert_eq!(admitted(&limiter, client(1), 20, start), 6);
+    // Never by more than comes back: this node's share of the rate is not below zero.
+    limiter.told(start, key, Level { level: 10.0, acked: 26, remote: 1e9 });
+    limiter.silent(start + 50 * MS, key, 50 * MS);
+    assert_eq!(admitted(&limiter, client(1), 20, start + 50 * MS), 10);
+}
+
+#[test]
+fn a_report_says_what_level_is_held_only_once_an_owner_has_answered() {
+    let start = time::now();
+    let limiter = among(2, plan(1.0, 10.0), start);
+    admitted(&limiter, client(1), 6, start);
+    assert_eq!(drained(&limiter, start, true)[0].level, None);
+    told(&limiter, start, client(1), 4.0, 6);
+    admitted(&limiter, client(1), 1, start);
+    assert_eq!(drained(&limiter, start, true)[0].level, Some(3.0));
+    let key = limiter.key(client(1)).unwrap();
+    assert_eq!(limiter.report(start, key).map(|report| report.total), Some(7));
+    assert_eq!(limiter.report(start, limiter.key(client(2)).unwrap()), None);
+}
+
+#[test]
+fn lost_members_and_isolation_change_the_rate_as_the_plan_says() {
+    let start = time::now();
+    let half = Company { alive: 2, known: 4 };
+    let isolated = Company { alive: 1, known: 4 };
+    for (on_partition, on_isolated, company, expected) in [
+        (OnPartition::Full, OnIsolated::LocalFull, half, 1000),
+        (OnPartition::Proportional, OnIsolated::LocalFull, half, 500),
+        (OnPartition::Full, OnIsolated::LocalFull, isolated, 1000),
+        (OnPartition::Proportional, OnIsolated::LocalFull, isolated, 250),
+        (OnPartition::Full, OnIsolated::LocalShare, isolated, 250),
+        (OnPartition::Full, OnIsolated::Deny, isolated, 0),
+        (OnPartition::Full, OnIsolated::Deny, Company::ALONE, 1000),
+    ] {
+        let sharing = Sharing { on_partition, on_isolated, ..Sharing::default() };
+        let limiter = limiter(LimitPlan { sharing, ..plan(100.0, 1.0) }, start);
+        limiter.share_among(company);
+        let all: u32 =
+            (0..10_000).map(|ms| admitted(&limiter, client(1), 1, start + ms * MS)).sum();
+        assert!(all.abs_diff(expected) <= 1, "{sharing:?} {company:?}: {all}");
+        limiter.share_among(shared(4));
+        let later = start + Duration::from_secs(20);
+        assert_eq!(admitted(&limiter, client(1), 1, later), 1, "{sharing:?} after all are back");
+    }
+}
+
+#[test]
+fn a_fixed_window_takes_the_owners_word_for_the_current_window() {
     let start = time::now();
     let limit = NonZeroU32::new(10).unwrap();
     let algorithm = Algorithm::FixedWindow { limit, window: Duration::from_secs(1) };
-    let limiter = limiter(LimitPlan { algorithm, ..plan(1.0, 1.0) }, start);
-    limiter.share_among(2);
-    limiter.spent_elsewhere(start, limiter.key(client(1)).unwrap(), 7);
-    assert_eq!(admitted(&limiter, client(1), 10, start), 3);
-    let told = drained(&limiter, start, true);
-    assert_eq!((told[0].total, told[0].recent), (3, 3));
+    let limiter = among(2, LimitPlan { algorithm, ..plan(1.0, 1.0) }, start);
+    admitted(&limiter, client(1), 1, start);
+    told(&limiter, start, client(1), 2.0, 1);
+    assert_eq!(admitted(&limiter, client(1), 10, start), 2);
+    let report = drained(&limiter, start, true)[0];
+    assert_eq!((report.total, report.recent), (3, 3));
     assert_eq!(admitted(&limiter, client(1), 20, start + Duration::from_secs(1)), 10);
-    let told = drained(&limiter, start + Duration::from_secs(1), true);
-    assert_eq!((told[0].total, told[0].recent), (13, 10));
+    let report = drained(&limiter, start + Duration::from_secs(1), true)[0];
+    assert_eq!((report.total, report.recent), (13, 10));
 }
 
 #[test]
 fn totals_are_told_exactly_once_over_evictions() {
     let start = time::now();
     // Eight slots for a hundred keys.
-    let limiter = limiter(LimitPlan { max_keys: 8, ..plan(1000.0, 4.0) }, start);
-    limiter.share_among(2);
+    let limiter = among(2, LimitPlan { max_keys: 8, ..plan(1000.0, 4.0) }, start);
     let mut known = std::collections::HashMap::new();
     let mut sum = 0;
     let mut now = start;
@@ -251,7 +364,7 @@ fn totals_are_told_exactly_once_over_evictions() {
         for row in drained(&limiter, now, true) {
             let seen: &mut u64 = known.entry(row.key).or_default();
             assert!(row.total >= *seen, "a total went back");
-            sum += row.total - row.since.max(*seen);
+            sum += (row.total - *seen).min(row.tenure.into());
             *seen = row.total;
         }
     }
@@ -264,12 +377,11 @@ fn totals_are_told_exactly_once_over_evictions() {
 #[test]
 fn an_evicted_row_that_still_matters_is_told() {
     let start = time::now();
-    let limiter = limiter(LimitPlan { max_keys: 8, ..plan(1.0, 10.0) }, start);
-    limiter.share_among(2);
+    let limiter = among(2, LimitPlan { max_keys: 8, ..plan(1.0, 10.0) }, start);
     for n in 0..8 {
         assert_eq!(admitted(&limiter, client(n), 2, start), 2);
     }
-    limiter.spent_elsewhere(start, limiter.key(client(99)).unwrap(), 8);
+    limiter.hot(start, limiter.key(client(99)).unwrap(), 2.0);
     let told = drained(&limiter, start, true);
     assert_eq!(told.len(), 8, "seven that are in and the one that had to go");
     assert!(told.iter().all(|row| (row.total, row.recent) == (2, 2)));
@@ -279,8 +391,7 @@ fn an_evicted_row_that_still_matters_is_told() {
 #[test]
 fn threads_together_admit_exactly_the_burst_and_tell_all_of_it() {
     let start = time::now();
-    let limiter = limiter(plan(0.001, 5_000.0), start);
-    limiter.share_among(3);
+    let limiter = among(3, plan(0.001, 5_000.0), start);
     let told = std::thread::scope(|scope| {
         let asking: Vec<_> =
             (0..4).map(|_| scope.spawn(|| admitted(&limiter, client(1), 4_000, start))).collect();
@@ -299,8 +410,7 @@ fn threads_together_admit_exactly_the_burst_and_tell_all_of_it() {
 #[test]
 fn threads_over_many_keys_lose_no_token_while_the_ledger_is_drained() {
     let start = time::now();
-    let limiter = limiter(LimitPlan { max_keys: 8192, ..plan(0.001, 100.0) }, start);
-    limiter.share_among(10);
+    let limiter = among(10, LimitPlan { max_keys: 8192, ..plan(0.001, 100.0) }, start);
     let mut told = std::collections::HashMap::new();
     let all: u32 = std::thread::scope(|scope| {
         let limiter = &*limiter;
@@ -313,7 +423,7 @@ fn threads_over_many_keys_lose_no_token_while_the_ledger_is_drained() {
                 })
             })
             .collect();
-        let mut note = |rows: Vec<Spent>| told.extend(rows.iter().map(|row| (row.key, row.total)));
+        let mut note = |rows: Vec<Report>| told.extend(rows.iter().map(|row| (row.key, row.total)));
         while !asking.iter().all(|thread| thread.is_finished()) {
             note(drained(limiter, start, false));
             note(drained(limiter, start, true));

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::base::time::now;
 use crate::traffic::limiter::Decision;
-use crate::traffic::plan::{Action, Algorithm, LimitKey, LimitPlan, Quota};
+use crate::traffic::plan::{Action, Algorithm, LimitKey, LimitPlan, Quota, Sharing};
 
 fn limiter(id: u64, scope: LimitScope, start: Instant) -> Arc<Limiter> {
     let plan = LimitPlan {
@@ -17,8 +17,13 @@ fn limiter(id: u64, scope: LimitScope, start: Instant) -> Arc<Limiter> {
         exempt: Vec::new(),
         shadow: false,
         max_keys: 1024,
+        sharing: Sharing::default(),
     };
     Arc::new(Limiter::new(plan, 11, 22, start))
+}
+
+fn shared(nodes: usize) -> Company {
+    Company { alive: nodes, known: nodes }
 }
 
 fn client(n: u32) -> IpAddr {
@@ -30,7 +35,7 @@ fn spend(limiter: &Limiter, client: IpAddr, now: Instant) {
     (0..10).for_each(|_| assert_eq!(limiter.admit(client, now), Decision::Admit));
 }
 
-fn drain(limits: &Limits, now: Instant, most: usize) -> Vec<Spent> {
+fn drain(limits: &Limits, now: Instant, most: usize) -> Vec<Report> {
     let mut out = Vec::new();
     limits.drain(now, true, most, &mut out);
     out
@@ -39,18 +44,22 @@ fn drain(limits: &Limits, now: Instant, most: usize) -> Vec<Spent> {
 #[test]
 fn only_limits_of_cluster_scope_are_shared() {
     let start = now();
+    let company = shared(3);
     let (shared, own) =
         (limiter(1, LimitScope::Cluster, start), limiter(2, LimitScope::Node, start));
     let limits = Limits::new();
     limits.replace(vec![Arc::clone(&shared), Arc::clone(&own)]);
-    limits.nodes(3);
+    limits.company(company);
     for limiter in [&shared, &own] {
         (0..8).for_each(|_| assert_eq!(limiter.admit(client(1), start), Decision::Admit));
-        limits.spent_elsewhere(start, limiter.plan().id, limiter.key(client(1)).unwrap(), 1);
+        let level = Level { level: 1.0, acked: 8, remote: 0.0 };
+        limits.told(start, limiter.plan().id, limiter.key(client(1)).unwrap(), level);
     }
     let told = drain(&limits, start, 10);
     assert_eq!((told.len(), told[0].limit), (1, LimitId(1)));
-    assert_eq!((shared.counts().spent_elsewhere, own.counts().spent_elsewhere), (1, 0));
+    assert_eq!((shared.counts().told, own.counts().told), (1, 0));
+    assert!(limits.counting(LimitId(1), start).is_some());
+    assert!(limits.counting(LimitId(2), start).is_none());
 }
 
 #[test]
@@ -80,7 +89,7 @@ fn a_carried_over_limiter_keeps_its_totals_and_a_new_one_begins_above_the_old() 
     let stays = limiter(2, LimitScope::Cluster, start);
     let limits = Limits::new();
     limits.replace(vec![Arc::clone(&old), Arc::clone(&stays)]);
-    limits.nodes(4);
+    limits.company(shared(4));
     spend(&old, client(1), start);
     spend(&stays, client(1), start);
     let before: u64 = drain(&limits, start, 10).iter().map(|row| row.total).sum();
@@ -96,14 +105,14 @@ fn a_carried_over_limiter_keeps_its_totals_and_a_new_one_begins_above_the_old() 
     let row = |id| told.iter().find(|row| row.limit == LimitId(id)).unwrap();
     assert_eq!(row(2).total, 20);
     assert!(row(1).total > 20, "{:?}", row(1));
-    assert_eq!(row(1).total - row(1).since, 10);
+    assert_eq!(row(1).tenure, 10);
 }
 
 #[test]
 fn a_limiter_that_joins_later_knows_how_many_share_it() {
     let start = now();
     let limits = Limits::new();
-    limits.nodes(10);
+    limits.company(shared(10));
     let late = limiter(1, LimitScope::Cluster, start);
     limits.replace(vec![Arc::clone(&late)]);
     // A quarter of an even share of the burst is below one token: told at once.
@@ -124,7 +133,7 @@ fn passing_a_threshold_wakes_the_teller_once_until_it_drains() {
     }));
     let limiter = limiter(1, LimitScope::Cluster, start);
     limits.replace(vec![Arc::clone(&limiter)]);
-    limits.nodes(3);
+    limits.company(shared(3));
     for _ in 0..2 {
         let before = woken.load(Ordering::Relaxed);
         (0..5).for_each(|n| assert_eq!(limiter.admit(client(n), start), Decision::Admit));

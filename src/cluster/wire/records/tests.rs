@@ -3,6 +3,9 @@ use foca::{Member, State};
 use super::*;
 use crate::base::{BootId, NodeId};
 use crate::cluster::wire::MAX_PAYLOAD;
+use crate::cluster::wire::limits::{
+    Counts, HotRow, LevelRow, MOST_HOT, MOST_LEVELS, MOST_REPORTS, ReportRow,
+};
 
 fn actor() -> Actor {
     Actor { node: NodeId(0x0102_0304_0506_0708), boot: BootId::new(0x0a0b_0c0d_0e0f) }
@@ -19,7 +22,10 @@ fn meta() -> Meta {
 }
 
 fn all() -> Vec<Record> {
-    let row = SpentRow { key: 7, total: 300, since: 2, recent: 5 };
+    let key = [1, 2, 3, 4, 5, 6, 7, 8];
+    let row = ReportRow { key, total: 300, tenure: 298, recent: 5, level: Some(-1.5) };
+    let level = LevelRow { key, level: -0.5, acked: 300, remote: 20.0 };
+    let window = Counts::Window { limit: 60, length: 60_000 };
     let address = "10.0.0.2:9090".parse().unwrap();
     vec![
         Record::Join(Join { identity: identity(), nonce: 9, meta: meta() }),
@@ -33,7 +39,6 @@ fn all() -> Vec<Record> {
         Record::Refused(Refused { to: actor(), holder: "n2".to_owned() }),
         Record::Meta(meta()),
         Record::AskMeta,
-        Record::Spent(SpentRows { limit: 1, rows: vec![row] }),
         Record::HealthBeat(HealthBeat { version: 3, interval: 3000 }),
         Record::HealthPart(HealthPart {
             version: 3,
@@ -52,6 +57,15 @@ fn all() -> Vec<Record> {
         Record::Leaving(Leaving { actor: actor() }),
         Record::ViewBeat(ViewBeat { count: 3, hash: 4, answer: true }),
         Record::ViewPart(ViewPart { members: vec![Member::new(identity(), 1, State::Suspect)] }),
+        Record::Reports(Reports {
+            seq: 4,
+            limit: 1,
+            counts: Counts::Bucket { rate: 1000.0, burst: 200.0 },
+            rows: vec![row],
+        }),
+        Record::Reports(Reports { seq: 0, limit: 1, counts: window, rows: Vec::new() }),
+        Record::Levels(Levels { seq: 4, limit: 1, rows: vec![level] }),
+        Record::Hot(Hot { limit: 1, rows: vec![HotRow { key, level: 1.5 }] }),
     ]
 }
 
@@ -62,20 +76,24 @@ fn hex(bytes: &[u8]) -> String {
 /// Change these only together with the wire version.
 #[test]
 fn records_keep_their_bytes() {
-    let golden: [&str; 12] = [
+    let golden = [
         "010042fd0807060504030201fd0f0e0d0c0b0a0000000a000001fb8223fd00505c18a3010000\
          09fd0807060504030201fd0f0e0d0c0b0a000001026e31016405302e312e30",
         "02001ffd0807060504030201fd0f0e0d0c0b0a0000000a000002fb8223026e310908",
         "030015fd0807060504030201fd0f0e0d0c0b0a0000026e32",
         "04001efd0807060504030201fd0f0e0d0c0b0a000001026e31016405302e312e30",
         "050000",
-        "060008010107fb2c010205",
         "07000403fbb80b",
         "32000c030001010501023c14fbbc02",
         "090000",
         "0a0012fd0807060504030201fd0f0e0d0c0b0a0000",
         "0b0003030401",
         "0c002601fd0807060504030201fd0f0e0d0c0b0a0000000a000001fb8223fd00505c18a30100000101",
+        "1400280401000000000000408f400000000000006940\
+         010102030405060708fb2c01fb2a0105010000c0bf",
+        "1400080001013cfb60ea00",
+        "1500160401010102030405060708000000bffb2c010000a041",
+        "16000e010101020304050607080000c03f",
     ];
     let bytes: Vec<String> = all().iter().map(|record| hex(&record.bytes())).collect();
     assert_eq!(bytes, golden);
@@ -112,11 +130,20 @@ fn cut_records_are_refused() {
 
 #[test]
 fn full_datagrams_are_within_the_decode_limit() {
-    let row = SpentRow { key: 1, total: 1, since: 0, recent: 1 };
-    let spent = Record::Spent(SpentRows { limit: 1, rows: vec![row; MAX_PAYLOAD / 5] });
+    let (key, most) = ([255; 8], u32::MAX);
+    let row = ReportRow { key, total: most, tenure: most, recent: most, level: Some(1.0) };
+    let (seq, limit, counts) = (most, u64::MAX, Counts::Window { limit: most, length: u64::MAX });
+    let rows = vec![row; MOST_REPORTS];
+    let reports = Record::Reports(Reports { seq, limit, counts, rows });
+    let level = LevelRow { key, level: 1.0, acked: most, remote: 1.0 };
+    let levels = Record::Levels(Levels { seq, limit, rows: vec![level; MOST_LEVELS] });
+    let hot = Record::Hot(Hot { limit, rows: vec![HotRow { key, level: 1.0 }; MOST_HOT] });
     let member = Member::new(identity(), 1, State::Alive);
     let view = Record::ViewPart(ViewPart { members: vec![member; MAX_PAYLOAD / 36] });
-    for record in [spent, view] {
+    for full in [&reports, &levels, &hot] {
+        assert!(full.bytes().len() <= MAX_PAYLOAD, "{}", full.bytes().len());
+    }
+    for record in [reports, levels, hot, view] {
         assert_eq!(records(&record.bytes()), Ok(vec![record]));
     }
 }
