@@ -58,7 +58,7 @@ impl Asks {
     /// node first.
     fn trips(ask: &Ask) -> u32 {
         match ask {
-            Ask::Token { .. } => 2,
+            Ask::Token(_) => 2,
             Ask::Permits { .. } => 4,
         }
     }
@@ -144,9 +144,17 @@ impl Asks {
 mod tests {
     use super::*;
     use crate::base::{KeyHash, LimitId, time};
+    use crate::traffic::Report;
 
     const PERMITS: Ask = Ask::Permits { limit: LimitId(1), key: KeyHash(2) };
-    const TOKEN: Ask = Ask::Token { limit: LimitId(1), key: KeyHash(2), total: 1 };
+    const TOKEN: Ask = Ask::Token(Report {
+        limit: LimitId(1),
+        key: KeyHash(2),
+        total: 1,
+        tenure: 1,
+        recent: 1,
+        level: None,
+    });
 
     #[test]
     fn an_ask_is_answered_once_or_ends_by_itself() {

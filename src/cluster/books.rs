@@ -217,6 +217,28 @@ impl Books {
         Some(Place(at as u32))
     }
 
+    /// Folds a report, then grants the reporter one token more, or not, and says what is left.
+    /// `None` when the books have no place for the key.
+    pub fn grant(
+        &mut self,
+        now: Moment,
+        meter: &Meter,
+        (key, reporter): (KeyHash, Reporter),
+        told: Told,
+        held: Option<f32>,
+    ) -> Option<(bool, f64)> {
+        let at = self.fold(now, meter, (key, reporter, true), told, held)?.0 as usize;
+        let granted = self.level(now, meter, at) >= 1.0;
+        if granted {
+            self.used[at] = meter.debit(self.used[at], now.ticks, 1.0);
+            // It is counted here already when the reporter tells of it.
+            if let Some(row) = self.row_of(at, reporter) {
+                self.rows[row as usize].counter.grow();
+            }
+        }
+        Some((granted, self.level(now, meter, at)))
+    }
+
     /// What `reporter` is to be told now; it then counts as told.
     pub fn tell(
         &mut self,

@@ -31,7 +31,7 @@ use super::wire::records::Record;
 use crate::base::{Actor, KeyHash, LimitId};
 use crate::crdt::Told;
 use crate::traffic::meter::{Meter, ticks};
-use crate::traffic::{Ledger, Level, Levels, Report};
+use crate::traffic::{Answer, Ledger, Level, Levels, Report};
 
 /// Every changed key is reported at least this often (the design's T).
 pub const INTERVAL: Duration = Duration::from_millis(200);
@@ -214,6 +214,31 @@ impl Exchange {
         more
     }
 
+    /// A token of a key whose books this node keeps is asked for by `from`; `None` when the books
+    /// have no place for it.
+    pub fn grant(
+        &mut self,
+        now: Instant,
+        from: Actor,
+        (limit, said): (LimitId, Option<Counts>),
+        row: ReportRow,
+        levels: &dyn Levels,
+    ) -> Option<Answer> {
+        let meter = self.shelf(now, limit, said, levels)?;
+        let moment = self.moment(now);
+        let reporter = self.reporters.number(now, from)?;
+        let told = Told { total: row.total, tenure: row.tenure, recent: row.recent };
+        let key = KeyHash(u64::from_be_bytes(row.key));
+        let books = &mut self.books.get_mut(&limit)?.books;
+        let (granted, level) = books.grant(moment, &meter, (key, reporter), told, row.level)?;
+        Some(if granted { Answer::Granted { level } } else { Answer::Refused { level } })
+    }
+
+    /// How a limit of this node's counts, to be told to an owner that may not have it.
+    pub fn counts(&self, limit: LimitId, levels: &dyn Levels) -> Option<Counts> {
+        levels.counting(limit, self.began).map(|counting| counting.algorithm.into())
+    }
+
     /// Reports of a peer came in.
     pub fn hear_reports(
         &mut self,
@@ -382,11 +407,10 @@ impl Exchange {
         levels: &dyn Levels,
     ) {
         let Report { limit, key, total, tenure, recent, level } = *report;
-        let total = total as u32;
         if to == self.own {
             let Some(meter) = self.shelf(now, limit, None, levels) else { return };
             let fold = Fold { actor: to, seq: 0, wants };
-            let told = Told { total, tenure, recent };
+            let told = Told { total: total as u32, tenure, recent };
             self.fold(now, limit, &meter, &fold, (key, told, level), levels);
             return;
         }
@@ -394,7 +418,7 @@ impl Exchange {
             let Some(counting) = levels.counting(limit, self.began) else { return };
             counts.insert(counting.algorithm.into());
         }
-        let row = ReportRow { key: key.0.to_be_bytes(), total, tenure, recent, level };
+        let row = ReportRow::from(*report);
         self.out.reports.entry((to, limit, wants)).or_default().push(row);
     }
 

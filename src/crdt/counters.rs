@@ -48,6 +48,11 @@ impl Counter {
         if after_silence { news.min(told.recent) } else { news }
     }
 
+    /// Counts one that the actor was granted and will tell of.
+    pub fn grow(&mut self) {
+        self.0 = self.0.wrapping_add(1);
+    }
+
     /// The low bits of the largest total merged.
     pub fn total(self) -> u32 {
         self.0

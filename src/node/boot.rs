@@ -110,6 +110,9 @@ impl Node {
             )?),
             None => None,
         };
+        if let Some(cluster) = &cluster {
+            limits.ask_by(cluster.asking());
+        }
         let peers: Arc<dyn Peers> = match &cluster {
             Some(cluster) => cluster.peers(),
             None => Arc::new(NoPeers),

@@ -9,6 +9,7 @@
 //! leases lie in the nouns and go back when these are dropped, on every path.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +126,7 @@ impl Client {
             Err(cap) => return Err(self.peer.0.refuse(cap.into())),
         };
         if let Some(limiter) = &rule.limiter
-            && let Decision::Refuse { retry_after } = limiter.admit(ip, time::now())
+            && let Decision::Refuse { retry_after } = decide(limiter, ip).await
         {
             let outcome = Outcome::new(Reason::RateLimited, Side::Client);
             match limiter.plan().action {
@@ -146,6 +147,18 @@ impl Client {
     }
 }
 
+/// The limiter's decision; a strict one may have to ask another node first, for some milliseconds.
+async fn decide(limiter: &Limiter, client: IpAddr) -> Decision {
+    match limiter.admit(client, time::now()) {
+        // Boxed, as waiting is rare.
+        Decision::Ask(ask) => {
+            let answer = limiter.asker().ask(ask).await;
+            limiter.answered(ask, answer, time::now())
+        }
+        decision => decision,
+    }
+}
+
 /// Waits in the limiter's queue until there is a token; `false` when there was no place or no
 /// token in time.
 async fn wait_for_token(
@@ -163,9 +176,16 @@ async fn wait_for_token(
         }
         // A timer's step: another waiter may have taken the token that we were told of.
         sleep(retry_after.max(Duration::from_millis(1))).await;
-        match place.admit(client.ip(), time::now()) {
-            Decision::Admit => return true,
+        let decision = match place.admit(client.ip(), time::now()) {
+            Decision::Ask(ask) => {
+                let answer = limiter.asker().ask(ask).await;
+                place.answered(ask, answer, time::now())
+            }
+            decision => decision,
+        };
+        match decision {
             Decision::Refuse { retry_after: again } => retry_after = again,
+            Decision::Admit | Decision::Ask(_) => return true,
         }
     }
 }

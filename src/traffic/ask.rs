@@ -8,22 +8,14 @@
 use std::future::{Future, ready};
 use std::pin::Pin;
 
-use super::window::Alone;
+use super::window::{Alone, Report};
 use crate::base::{KeyHash, LimitId};
 
 /// What a worker wants to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Ask {
-    /// One token of a strict rate limit.
-    Token {
-        /// The limit.
-        limit: LimitId,
-        /// The key.
-        key: KeyHash,
-        /// Tokens that this node has spent of the key since it tracks it, the one asked for
-        /// included: only grows, so that an ask which is sent twice is granted once.
-        total: u64,
-    },
+    /// One token of a strict rate limit, with what was admitted of its key so far.
+    Token(Report),
     /// Permits under a cap on connections, one of them for whoever asks.
     Permits {
         /// The cap.

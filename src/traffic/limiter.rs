@@ -20,23 +20,25 @@
 //! level made the newcomer emptier), the report goes to a small list that the next drain takes
 //! first. A full list counts what was lost (`untold`) and holds up nobody.
 
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::ask::{Answer, Ask, Asking};
 use super::bell::Bell;
 use super::client_key::client_key;
 use super::counts::{Counts, LimitCounts, add};
 use super::marks::{Marks, Visit};
-use super::meter::{Meter, Ticks, duration, ticks};
+use super::meter::{Meter, Ticks, Used, duration, ticks, ticks_of};
 use super::networks::Networks;
-use super::plan::{Action, LimitKey, LimitPlan, OnIsolated, OnPartition};
+use super::plan::{Action, Consistency, LimitKey, LimitPlan, OnIsolated, OnPartition};
 use super::queue::{Queue, QueuePlace};
-use super::table::{Place, Slot, Table, TableKey};
-use super::window::{Company, Level, Report};
+use super::table::{Place, Set, Slot, Table, TableKey};
+use super::window::{Alone, Company, Level, Report};
 use crate::base::KeyHash;
 use crate::base::id::stable_hash;
 
@@ -46,13 +48,14 @@ const PAUSE: u16 = 5;
 const LEAVERS: usize = 256;
 /// How long a key stays hot, in tenths of a second.
 const HOT: u16 = 20;
+/// For how long nobody is asked after nobody answered.
+const BLIND: Duration = Duration::from_millis(25);
 /// The whole rate, as a share of it in 65536ths.
 const WHOLE: u32 = 1 << 16;
 /// When who is refused whatever the bucket says should come again.
 const DENIED: Duration = Duration::from_secs(1);
 
 /// One rate limit, shared by all workers.
-#[derive(Debug)]
 pub struct Limiter {
     plan: LimitPlan,
     meter: Meter,
@@ -64,11 +67,14 @@ pub struct Limiter {
     urgent: Marks,
     /// Rung when something becomes urgent; a limit of this node alone has none.
     bell: OnceLock<Arc<Bell>>,
+    asker: OnceLock<Arc<dyn Asking>>,
     leavers: Mutex<Vec<Report>>,
     /// Alive nodes that share the limit, this one included.
     nodes: AtomicU32,
     /// The share of the rate that holds now, in 65536ths; 0 refuses everybody.
     share: AtomicU32,
+    /// Strict mode: until when nobody is asked.
+    blind_until: AtomicU64,
     counts: Counts,
     queue: Queue,
 }
@@ -90,7 +96,7 @@ impl From<Instant> for Origin {
 }
 
 /// The answer to a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Decision {
     /// Come in.
     Admit,
@@ -99,6 +105,15 @@ pub enum Decision {
         /// When there will be a token, if nobody else takes it.
         retry_after: Duration,
     },
+    /// The key's owner has to be asked for a token: [`Asking::ask`](super::Asking) it, and tell the
+    /// limiter by [`Limiter::answered`].
+    Ask(Ask),
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limiter").field("plan", &self.plan).finish_non_exhaustive()
+    }
 }
 
 impl Limiter {
@@ -124,9 +139,11 @@ impl Limiter {
             urgent: Marks::new(table.sets()),
             table,
             bell: OnceLock::new(),
+            asker: OnceLock::new(),
             leavers: Mutex::new(Vec::with_capacity(LEAVERS)),
             nodes: AtomicU32::new(1),
             share: AtomicU32::new(WHOLE),
+            blind_until: AtomicU64::new(0),
             counts: Counts::default(),
             queue: Queue::new(queue),
             plan,
@@ -136,8 +153,23 @@ impl Limiter {
     /// May `client` come in? Takes a token if so. Never waits for anything but another decision in
     /// the same set, and allocates nothing. In shadow mode everybody may.
     pub fn admit(&self, client: IpAddr, now: Instant) -> Decision {
-        let decision = self.ask(client, now);
-        if decision == Decision::Admit {
+        self.judge(self.ask(client, now))
+    }
+
+    /// Whom to ask after [`Decision::Ask`].
+    pub fn asker(&self) -> &dyn Asking {
+        self.asker.get().map_or(&Alone, |asker| &**asker)
+    }
+
+    /// After [`Decision::Ask`]: what the owner said. Nobody could be asked: for a moment this node
+    /// admits by its own even share of the rate, and asks no further.
+    pub fn answered(&self, ask: Ask, answer: Answer, now: Instant) -> Decision {
+        self.judge(self.take_answer(ask, answer, now))
+    }
+
+    /// Counts refusals, and refuses nobody in shadow mode.
+    fn judge(&self, decision: Decision) -> Decision {
+        if !matches!(decision, Decision::Refuse { .. }) {
             return decision;
         }
         if self.plan.shadow {
@@ -206,6 +238,9 @@ impl Limiter {
         let newcomer = meter.take(newcomer, now).unwrap_or(newcomer);
 
         let mut set = self.table.set(at).lock();
+        if self.strict() {
+            return self.ask_owner(&mut set, key, &meter, at, now);
+        }
         let slot = match set.place(key, newcomer, self.table.floor()) {
             Place::Known(slot) => {
                 match meter.take(slot.used, now) {
@@ -230,6 +265,125 @@ impl Limiter {
         Decision::Admit
     }
 
+    /// Strict mode: refuses what is known to be empty, and has the owner asked for everything else.
+    fn ask_owner(
+        &self,
+        set: &mut Set,
+        key: TableKey,
+        meter: &Meter,
+        at: usize,
+        now: Ticks,
+    ) -> Decision {
+        if now < self.blind_until.load(Ordering::Relaxed) {
+            return self.admit_share(set, key, meter, at, now);
+        }
+        let Some(slot) = set.find(key) else {
+            let (limit, key, total) = (self.plan.id, KeyHash(key.hash()), self.table.floor());
+            let (tenure, recent, level) = (0, 0, None);
+            return Decision::Ask(Ask::Token(Report { limit, key, total, tenure, recent, level }));
+        };
+        match meter.take(slot.used, now) {
+            Ok(_) => Decision::Ask(Ask::Token(self.report_of(key, slot, meter, now))),
+            Err(early) => Decision::Refuse { retry_after: duration(early) },
+        }
+    }
+
+    /// As [`Limiter::answered`], without counting refusals.
+    pub(super) fn take_answer(&self, ask: Ask, answer: Answer, now: Instant) -> Decision {
+        let Ask::Token(asked) = ask else { return Decision::Refuse { retry_after: DENIED } };
+        let now = self.ticks(now);
+        let Some(meter) = self.meter() else { return Decision::Refuse { retry_after: DENIED } };
+        let key = TableKey::new(asked.key.0);
+        let at = self.table.set_of(key);
+        let mut set = self.table.set(at).lock();
+        let (granted, level) = match answer {
+            Answer::Granted { level } => (true, level),
+            Answer::Refused { level } => (false, level),
+            Answer::Nobody => {
+                let blind = ticks_of(BLIND);
+                self.blind_until.fetch_max(now + blind, Ordering::Relaxed);
+                return self.admit_share(&mut set, key, &meter, at, now);
+            }
+        };
+        let level = if level.is_finite() { level } else { 0.0 };
+        let used = meter.at_level(level, now);
+        let slot = match set.place(key, used, self.table.floor()) {
+            Place::Known(slot) => slot,
+            Place::New(slot, leaver) => {
+                self.settle(slot, leaver, at, now);
+                slot
+            }
+            // A table full of emptier buckets: the owner's word holds all the same.
+            Place::NoRoom if granted => {
+                add(&self.counts.at(at).untracked, 1);
+                add(&self.counts.at(at).admitted, 1);
+                return Decision::Admit;
+            }
+            Place::NoRoom => {
+                return Decision::Refuse { retry_after: self.until_one(&meter, used, now) };
+            }
+        };
+        slot.used = used;
+        if !granted {
+            return Decision::Refuse { retry_after: self.until_one(&meter, used, now) };
+        }
+        self.note(slot, &meter, at, now);
+        drop(set);
+        add(&self.counts.at(at).admitted, 1);
+        Decision::Admit
+    }
+
+    /// One of this node's even share of the rate.
+    fn admit_share(
+        &self,
+        set: &mut Set,
+        key: TableKey,
+        meter: &Meter,
+        at: usize,
+        now: Ticks,
+    ) -> Decision {
+        let share = (meter.burst() / f64::from(self.nodes())).max(1.0);
+        let slot = match set.place(key, meter.full(now), self.table.floor()) {
+            Place::Known(slot) => slot,
+            Place::New(slot, leaver) => {
+                self.settle(slot, leaver, at, now);
+                slot
+            }
+            Place::NoRoom => return Decision::Refuse { retry_after: DENIED },
+        };
+        if meter.own(slot.own, now, self.nodes()) + 1.0 > share {
+            let rate = meter.rate() / f64::from(self.nodes());
+            let retry_after = if rate > 0.0 { Duration::from_secs_f64(1.0 / rate) } else { DENIED };
+            return Decision::Refuse { retry_after: retry_after.min(10 * DENIED) };
+        }
+        slot.used = meter.debit(slot.used, now, 1.0);
+        self.note(slot, meter, at, now);
+        add(&self.counts.at(at).admitted, 1);
+        Decision::Admit
+    }
+
+    /// Until a bucket has a token.
+    fn until_one(&self, meter: &Meter, used: Used, now: Ticks) -> Duration {
+        match meter.take(used, now) {
+            // There is one by now; the owner had none a moment ago.
+            Ok(_) => Duration::from_millis(1),
+            Err(early) => duration(early),
+        }
+    }
+
+    /// Whether an owner has to be asked. A shadow waits for nobody.
+    fn strict(&self) -> bool {
+        let (nodes, meter) = (self.nodes(), &self.meter);
+        let tiny = || meter.burst() < 4.0 * f64::from(nodes) && meter.rate() <= 100.0;
+        nodes > 1
+            && !self.plan.shadow
+            && match self.plan.sharing.consistency {
+                Consistency::Auto => tiny(),
+                Consistency::Optimistic => false,
+                Consistency::Strict => true,
+            }
+    }
+
     /// Notes in the ledger that a token was taken.
     fn note(&self, slot: &mut Slot, meter: &Meter, at: usize, now: Ticks) {
         slot.own = meter.add_own(slot.own, now, self.nodes());
@@ -244,6 +398,11 @@ impl Limiter {
                 bell.ring();
             }
         }
+    }
+
+    /// From now on `asker` is asked.
+    pub(super) fn ask_by(&self, asker: &Arc<dyn Asking>) {
+        let _ = self.asker.set(Arc::clone(asker));
     }
 
     /// From now on `bell` is rung when a row should be told at once.

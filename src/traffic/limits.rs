@@ -2,12 +2,14 @@
 //! them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::ask::Asking;
 use super::bell::Bell;
 use super::limiter::Limiter;
 use super::plan::LimitScope;
@@ -18,13 +20,19 @@ use crate::base::{KeyHash, LimitId, Publisher, publish_and_view};
 const MARGIN: u64 = 1 << 20;
 
 /// The limiters that a node shares with its peers, by id.
-#[derive(Debug)]
 pub struct Limits {
     shared: Publisher<HashMap<LimitId, Arc<Limiter>>>,
     /// Which limiter is drained first next time.
     turn: AtomicUsize,
     settled: Mutex<Settled>,
     bell: Arc<Bell>,
+    asker: OnceLock<Arc<dyn Asking>>,
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits").field("shared", &self.shared).finish_non_exhaustive()
+    }
 }
 
 /// What a limiter that comes in is told at once.
@@ -50,6 +58,7 @@ impl Limits {
             turn: AtomicUsize::new(0),
             settled: Mutex::new(Settled { floor: 0, company: Company::ALONE }),
             bell: Arc::default(),
+            asker: OnceLock::new(),
         }
     }
 
@@ -76,10 +85,18 @@ impl Limits {
             if is_new {
                 limiter.begin_totals_at(settled.floor);
                 limiter.ring_by(&self.bell);
+                if let Some(asker) = self.asker.get() {
+                    limiter.ask_by(asker);
+                }
                 limiter.share_among(settled.company);
             }
         }
         self.shared.publish(shared);
+    }
+
+    /// Whom strict limits ask; said before there are any.
+    pub fn ask_by(&self, asker: Arc<dyn Asking>) {
+        let _ = self.asker.set(asker);
     }
 
     /// The shared limiters now.

@@ -268,7 +268,8 @@ impl Window {
     }
 }
 
-fn ticks_of(span: Duration) -> Ticks {
+/// The ticks of `span`, as far as they can be counted.
+pub(super) fn ticks_of(span: Duration) -> Ticks {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX / 128).min(u64::MAX / 128) * PER_NANOSECOND
 }
 

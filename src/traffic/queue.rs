@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use super::ask::{Answer, Ask};
 use super::limiter::{Decision, Limiter};
 
 /// The places of one limiter.
@@ -47,6 +48,13 @@ impl QueuePlace {
     /// the answer may be a refusal again.
     pub fn admit(&mut self, client: IpAddr, now: Instant) -> Decision {
         let decision = self.limiter.ask(client, now);
+        self.admitted |= decision == Decision::Admit;
+        decision
+    }
+
+    /// As [`Limiter::answered`], after [`Decision::Ask`].
+    pub fn answered(&mut self, ask: Ask, answer: Answer, now: Instant) -> Decision {
+        let decision = self.limiter.take_answer(ask, answer, now);
         self.admitted |= decision == Decision::Admit;
         decision
     }

@@ -154,6 +154,26 @@ fn a_fixed_window_is_one_window_over_the_cluster() {
 }
 
 #[test]
+fn a_strict_limit_is_never_passed_and_waits_for_a_round_trip() {
+    for place in [lan(3), lan(10)] {
+        for (rate, burst) in [(5.0, 5.0), (1.0, 1.0), (100.0, 10.0)] {
+            let ((one, ten), tally, held) = place.small(rate, burst, 5.0);
+            let what = format!("{} nodes, {rate}/s, burst {burst}", place.nodes);
+            println!("{what}: {one:+}, {ten:+} tokens, held {held:?}, {tally:?}");
+            assert!(one <= 0.0 && ten <= 0.0, "{what}");
+            let apart = tally.refused.abs_diff(tally.central_refused);
+            assert!(
+                apart <= 2 + tally.asked / 200,
+                "{what}: {apart} decisions differ from one bucket's"
+            );
+            assert!(held <= Duration::from_micros(1400 + 1000), "{what}: held {held:?}");
+        }
+        let (_, tally, _) = place.small(20.0, 10.0, 0.7);
+        assert_eq!(tally.refused, tally.central_refused, "below the limit");
+    }
+}
+
+#[test]
 fn a_saturated_key_costs_few_rows() {
     let rows = lan(10).rows();
     println!("{rows:.0} rows per node and second");
@@ -262,7 +282,7 @@ fn table() -> String {
     for (rate, burst) in [(5.0, 5.0), (1.0, 1.0), (20.0, 10.0)] {
         let what = format!("{rate}/s, burst {burst}, at 5x: worst 1 s, 10 s above, in tokens");
         row(&what, "≤ 0 when strict", &|place| {
-            let ((one, ten), _) = place.small(rate, burst, 5.0);
+            let ((one, ten), ..) = place.small(rate, burst, 5.0);
             format!("{one:+.0}, {ten:+.0}")
         });
     }

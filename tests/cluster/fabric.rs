@@ -13,12 +13,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tidegate::base::{Actor, BootId, NodeId, time};
 use tidegate::cluster::MemberState;
+use tidegate::cluster::asks::Ticket;
 use tidegate::cluster::exchange::INTERVAL;
 use tidegate::cluster::machine::{Input, Machine, Output, Rooms, Setup};
 use tidegate::cluster::state::State;
 use tidegate::cluster::wire::{ANYONE, Envelope, Kind};
 use tidegate::health::Verdicts;
-use tidegate::traffic::{Ledger, LimitPlan, Limiter, Limits, Origin};
+use tidegate::traffic::{Answer, Ledger, LimitPlan, Limiter, Limits, Origin};
 
 use crate::support::Book;
 
@@ -142,6 +143,8 @@ pub(crate) struct Fabric {
     pub(crate) interval: Duration,
     /// Healthy nodes that somebody declared failed: (when, who, whom).
     pub(crate) false_downs: Vec<(Duration, String, String)>,
+    /// What workers of a node were answered, until somebody takes it.
+    pub(crate) answers: Vec<(usize, Ticket, Answer)>,
     /// Largest backlog of any machine.
     pub(crate) backlog: usize,
     at: HashMap<SocketAddr, usize>,
@@ -170,6 +173,7 @@ impl Fabric {
             limit: None,
             interval: INTERVAL,
             false_downs: Vec::new(),
+            answers: Vec::new(),
             backlog: 0,
             at: HashMap::new(),
             events: BinaryHeap::new(),
@@ -348,7 +352,8 @@ impl Fabric {
                     self.push(self.now + Duration::from_millis(1), 1, What::Seeds(index, boot));
                 }
                 Output::Members => look = true,
-                Output::Votes | Output::Answer { .. } => {}
+                Output::Votes => {}
+                Output::Answer { ticket, answer } => self.answers.push((index, ticket, answer)),
                 Output::Persist => {
                     let state = machine.state(self.now);
                     if let Some(disk) = &mut host.disk {

@@ -183,15 +183,17 @@ impl Place {
     }
 
     /// A small limit of `rate` and `burst` under `times` its rate: worst second and ten seconds as
-    /// tokens above it, and what was counted.
-    pub(crate) fn small(&self, rate: f64, burst: f64, times: f64) -> ((f64, f64), Tally) {
+    /// tokens above it, what was counted, and how long an owner's answer was awaited on average.
+    pub(crate) fn small(&self, rate: f64, burst: f64, times: f64) -> ((f64, f64), Tally, Duration) {
         let mut world = self.world(&plan(rate, burst));
         self.load(&mut world, Pattern::Even, times * rate, 20);
+        let held: Duration = world.held.iter().sum();
+        let held = held / (world.held.len() as u32).max(1);
         let over = |seconds: u64| {
             let most = world.most_in(Duration::from_secs(seconds)) as f64;
             most - (seconds as f64 * rate + burst)
         };
-        ((over(1), over(10)), world.tally())
+        ((over(1), over(10)), world.tally(), held)
     }
 
     /// Rows of limits that a node sends a second for one saturated key.

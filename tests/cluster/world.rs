@@ -1,13 +1,17 @@
 //! A limit under load in virtual time: the real limiter and the real gossip machines, clients that
 //! come as a scenario says, and beside them one central bucket that is fed the same arrivals.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use tidegate::base::LimitId;
+use tidegate::cluster::asks::Ticket;
+use tidegate::cluster::machine::Input;
 use tidegate::traffic::{
-    Action, Algorithm, Decision, LimitKey, LimitPlan, LimitScope, Limiter, Origin, Quota, Sharing,
+    Action, Algorithm, Ask, Decision, LimitKey, LimitPlan, LimitScope, Limiter, Origin, Quota,
+    Sharing,
 };
 
 use crate::fabric::{EPOCH_MS, Fabric, Links};
@@ -50,6 +54,10 @@ pub(crate) struct World {
     asked: u64,
     due: Vec<f64>,
     began: Instant,
+    /// Who waits for an owner's answer, and how long the others did.
+    holding: BTreeMap<(usize, Ticket), (Ask, Instant)>,
+    pub(crate) held: Vec<Duration>,
+    tickets: u64,
 }
 
 /// What was counted between two moments.
@@ -120,6 +128,9 @@ impl World {
             asked: 0,
             due: vec![0.0; nodes],
             began: fabric.now,
+            holding: BTreeMap::new(),
+            held: Vec::new(),
+            tickets: 0,
             fabric,
         }
     }
@@ -158,16 +169,40 @@ impl World {
         if self.central.admit(CLIENT, now) != Decision::Admit {
             self.central_refused += 1;
         }
+        if let Decision::Ask(ask) = decision {
+            self.tickets += 1;
+            let ticket = Ticket(self.tickets);
+            self.holding.insert((node, ticket), (ask, now));
+            self.fabric.input(node, Input::Ask { ticket, ask });
+            self.take_answers();
+        }
+        self.note(node, decision);
+        decision
+    }
+
+    fn note(&mut self, node: usize, decision: Decision) {
         match decision {
             Decision::Admit => {
-                let at = (now - self.began).as_millis() as usize;
+                let at = (self.fabric.now - self.began).as_millis() as usize;
                 self.admitted.resize(self.admitted.len().max(at + 1), 0);
                 self.admitted[at] += 1;
                 self.tally[node].0 += 1;
             }
             Decision::Refuse { .. } => self.refused += 1,
+            Decision::Ask(_) => {}
         }
-        decision
+    }
+
+    /// Those who were held until the owner answered.
+    fn take_answers(&mut self) {
+        for (node, ticket, answer) in std::mem::take(&mut self.fabric.answers) {
+            let Some((ask, since)) = self.holding.remove(&(node, ticket)) else { continue };
+            let now = self.fabric.now;
+            self.held.push(now - since);
+            let limiter = self.fabric.hosts[node].limiter.clone().expect("a limit");
+            let decision = limiter.answered(ask, answer, now);
+            self.note(node, decision);
+        }
     }
 
     /// Goes on for `time`, with `demand[n]` connections a second at node n, unevenly. Who comes to
@@ -185,6 +220,7 @@ impl World {
                 }
             }
             self.fabric.run(STEP);
+            self.take_answers();
         }
     }
 
@@ -219,7 +255,7 @@ impl World {
     pub(crate) fn fullest_window(&self, window: Duration) -> u64 {
         let window = window.as_millis() as u64;
         let began = EPOCH_MS + (self.began - self.fabric.began).as_millis() as u64;
-        let mut windows = std::collections::BTreeMap::<u64, u64>::new();
+        let mut windows = BTreeMap::<u64, u64>::new();
         for (at, count) in (began..).zip(&self.admitted) {
             *windows.entry(at / window).or_default() += u64::from(*count);
         }

@@ -60,6 +60,19 @@ async fn one_limit_is_shared_by_all_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_strict_limit_is_one_bucket_whichever_node_is_asked() {
+    let backend = Backend::echo().await;
+    // By itself strict, as five are fewer than four for each node; none comes back in time.
+    let limit = "rate_limit: { type: token_bucket, limit: 5, window: \"1h\" }";
+    let nodes = three(&format!("backends: [\"{}\"], {limit}", backend.address)).await;
+    let mut admitted = 0;
+    for turn in 0..30 {
+        admitted += usize::from(served(nodes[turn % 3].at(8001)).await);
+    }
+    assert_eq!(admitted, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_node_shows_every_nodes_vote() {
     let backend = Backend::echo().await;
     let check = "health_check: { interval: 100ms, timeout: 100ms, rise: 1, fall: 1 }";

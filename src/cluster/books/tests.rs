@@ -159,6 +159,29 @@ fn who_wants_no_answer_is_told_nothing() {
 }
 
 #[test]
+fn what_is_granted_is_counted_once_however_it_is_told_of() {
+    let (mut books, meter) = (books(), meter(0.001, 5.0));
+    let told = |total| Told { total, tenure: total, recent: total };
+    // Three asks at once, of one who has spent nothing yet, then what it spent.
+    for left in [4.0, 3.0, 2.0] {
+        let (granted, level) = books.grant(at(0), &meter, (KEY, A), told(0), None).unwrap();
+        assert!(granted && (level - left).abs() < 0.01);
+    }
+    for total in [1, 2, 3] {
+        books.fold(at(5), &meter, (KEY, A, true), told(total), None).unwrap();
+    }
+    assert_eq!(level(&books, &meter, 5).round(), 2.0);
+    // It helped itself to one meanwhile.
+    books.fold(at(6), &meter, (KEY, A, true), told(4), None).unwrap();
+    assert!(books.grant(at(7), &meter, (KEY, B), told(0), None).unwrap().0);
+    for reporter in [A, B, A] {
+        let spent = told(if reporter == A { 4 } else { 0 });
+        let (granted, level) = books.grant(at(8), &meter, (KEY, reporter), spent, None).unwrap();
+        assert!(!granted && level.abs() < 0.01, "{level}");
+    }
+}
+
+#[test]
 fn a_key_that_runs_low_is_said_so_once_a_second() {
     let (mut books, meter) = (books(), meter(1.0, 200.0));
     let (mut a, _) = actors();

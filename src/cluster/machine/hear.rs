@@ -122,6 +122,8 @@ impl Machine {
             Record::Levels(told) => {
                 self.exchange.hear_levels(now, peer.actor, &told, &*self.rooms.levels);
             }
+            Record::TokenAsk(ask) => self.hear_token_ask(now, peer, ask),
+            Record::TokenAnswer(answer) => self.hear_token_answer(now, peer, answer),
             Record::Hot(hot) => {
                 self.exchange.hear_hot(now, peer.actor, &hot, &*self.rooms.levels);
             }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::asks::Asks;
+use super::asks::{Asks, Ticket};
 use super::budget::{Allowance, Intake, Priority};
 use super::driver::Driver;
 use super::exchange::Exchange;
@@ -46,6 +46,8 @@ pub struct Machine {
     herald: Herald,
     exchange: Exchange,
     asks: Asks,
+    /// Tokens asked for: of whom, and when.
+    token_asks: HashMap<Ticket, (Actor, Instant)>,
     told: Told,
     heard: Heard,
     allowance: Allowance,
@@ -92,6 +94,7 @@ impl Machine {
             herald: Herald::new(now),
             exchange: Exchange::new(setup.actor, now, setup.unix_ms, secret, setup.interval),
             asks: Asks::default(),
+            token_asks: HashMap::new(),
             told: Told::default(),
             heard: Heard::default(),
             intake: Intake::new(now),

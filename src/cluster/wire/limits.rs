@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::traffic::{Algorithm, Quota};
+use crate::traffic::{Algorithm, Quota, Report};
 
 /// Most rows of one [`Reports`]: each takes 28 bytes at the most.
 pub const MOST_REPORTS: usize = 39;
@@ -104,6 +104,37 @@ pub struct HotRow {
     pub key: [u8; 8],
     /// Tokens left.
     pub level: f32,
+}
+
+/// A token of a strict limit is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenAsk {
+    /// To be named in the answer.
+    pub ticket: u64,
+    /// The limit's id.
+    pub limit: u64,
+    /// How the sender counts it.
+    pub counts: Counts,
+    /// The sender's use, the token that is asked for included.
+    pub row: ReportRow,
+}
+
+/// The answer to a [`TokenAsk`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenAnswer {
+    /// As in the ask.
+    pub ticket: u64,
+    /// Whether the token is granted.
+    pub granted: bool,
+    /// Tokens left.
+    pub level: f64,
+}
+
+impl From<Report> for ReportRow {
+    fn from(report: Report) -> Self {
+        let Report { key, total, tenure, recent, level, .. } = report;
+        ReportRow { key: key.0.to_be_bytes(), total: total as u32, tenure, recent, level }
+    }
 }
 
 impl From<Algorithm> for Counts {

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{Undecodable, decode, encode};
-use super::limits::{Hot, Levels, Reports};
+use super::limits::{Hot, Levels, Reports, TokenAnswer, TokenAsk};
 use crate::base::Actor;
 use crate::cluster::identity::Identity;
 
@@ -53,6 +53,10 @@ pub enum Record {
     Levels(Levels),
     /// Keys of one limit run low.
     Hot(Hot),
+    /// May I take a token of a strict limit?
+    TokenAsk(TokenAsk),
+    /// You may, or may not.
+    TokenAnswer(TokenAnswer),
 }
 
 /// A node asks to be let in. Without a good nonce it gets a challenge, sent to the address that it
@@ -148,6 +152,8 @@ impl Record {
             Record::Reports(_) => 20,
             Record::Levels(_) => 21,
             Record::Hot(_) => 22,
+            Record::TokenAsk(_) => 23,
+            Record::TokenAnswer(_) => 24,
         }
     }
 
@@ -169,6 +175,8 @@ impl Record {
             Record::Reports(body) => encode(body, out),
             Record::Levels(body) => encode(body, out),
             Record::Hot(body) => encode(body, out),
+            Record::TokenAsk(body) => encode(body, out),
+            Record::TokenAnswer(body) => encode(body, out),
             Record::AskMeta | Record::AskHealth => {}
         }
         let length = (out.len() - length_at - 2) as u16;
@@ -199,6 +207,8 @@ impl Record {
             20 => Record::Reports(decode(body)?),
             21 => Record::Levels(decode(body)?),
             22 => Record::Hot(decode(body)?),
+            23 => Record::TokenAsk(decode(body)?),
+            24 => Record::TokenAnswer(decode(body)?),
             _ => return Ok(None),
         }))
     }

@@ -16,8 +16,13 @@ fn plan(rate: f64, burst: f64) -> LimitPlan {
         exempt: Vec::new(),
         shadow: false,
         max_keys: 1024,
-        sharing: Sharing::default(),
+        sharing: Sharing { consistency: Consistency::Optimistic, ..Sharing::default() },
     }
+}
+
+/// As [`plan`], strict when it is tiny.
+fn tiny(rate: f64, burst: f64) -> LimitPlan {
+    LimitPlan { sharing: Sharing::default(), ..plan(rate, burst) }
 }
 
 fn shared(nodes: usize) -> Company {
@@ -322,7 +327,7 @@ fn lost_members_and_isolation_change_the_rate_as_the_plan_says() {
         (OnPartition::Full, OnIsolated::Deny, isolated, 0),
         (OnPartition::Full, OnIsolated::Deny, Company::ALONE, 1000),
     ] {
-        let sharing = Sharing { on_partition, on_isolated, ..Sharing::default() };
+        let sharing = Sharing { on_partition, on_isolated, consistency: Consistency::Optimistic };
         let limiter = limiter(LimitPlan { sharing, ..plan(100.0, 1.0) }, start);
         limiter.share_among(company);
         let all: u32 =
@@ -434,4 +439,80 @@ fn threads_over_many_keys_lose_no_token_while_the_ledger_is_drained() {
     });
     assert_eq!(all, 500 * 100);
     assert_eq!((told.len(), told.values().sum::<u64>()), (500, u64::from(all)));
+}
+
+fn asks(limiter: &Limiter, client: IpAddr, now: Instant) -> Ask {
+    match limiter.admit(client, now) {
+        Decision::Ask(ask) => ask,
+        decision => panic!("{decision:?}"),
+    }
+}
+
+#[test]
+fn limits_that_are_tiny_for_their_cluster_ask_by_themselves() {
+    use Consistency::{Auto, Optimistic, Strict};
+    let start = time::now();
+    for (consistency, nodes, rate, burst, asks) in [
+        (Auto, 3, 5.0, 5.0, true),
+        (Auto, 3, 5.0, 12.0, false),
+        (Auto, 4, 5.0, 12.0, true),
+        (Auto, 3, 101.0, 5.0, false),
+        (Auto, 1, 5.0, 1.0, false),
+        (Optimistic, 3, 5.0, 5.0, false),
+        (Strict, 3, 1000.0, 1000.0, true),
+        (Strict, 1, 1000.0, 1000.0, false),
+    ] {
+        let sharing = Sharing { consistency, ..Sharing::default() };
+        let limiter = among(nodes, LimitPlan { sharing, ..plan(rate, burst) }, start);
+        let asked = matches!(limiter.admit(client(1), start), Decision::Ask(_));
+        assert_eq!(asked, asks, "{consistency:?} {nodes} {rate} {burst}");
+        // A shadow holds up nobody.
+        let shadow = among(nodes, LimitPlan { sharing, shadow: true, ..plan(rate, burst) }, start);
+        assert_eq!(shadow.admit(client(1), start), Decision::Admit);
+    }
+}
+
+#[test]
+fn a_strict_limit_admits_what_is_granted_and_remembers_what_is_empty() {
+    let start = time::now();
+    let limiter = among(3, tiny(5.0, 5.0), start);
+    let (one, other) = (asks(&limiter, client(1), start), asks(&limiter, client(1), start));
+    assert_eq!(limiter.answered(one, Answer::Granted { level: 0.5 }, start), Decision::Admit);
+    let refused = limiter.answered(other, Answer::Refused { level: 0.5 }, start);
+    assert_eq!(refused, Decision::Refuse { retry_after: 100 * MS });
+    // Nobody is asked while it is known to be empty.
+    assert!(matches!(limiter.admit(client(1), start + 99 * MS), Decision::Refuse { .. }));
+    let again = asks(&limiter, client(1), start + 100 * MS);
+    let Ask::Token(report) = again else { panic!("{again:?}") };
+    assert_eq!((report.total, report.recent), (1, 1));
+    assert_eq!((limiter.counts().admitted, limiter.counts().refused), (1, 2));
+    assert_eq!(drained(&limiter, start, true).len(), 1, "what was granted is reported as well");
+}
+
+#[test]
+fn when_nobody_answers_a_strict_limit_admits_its_own_share_and_asks_again_soon() {
+    let start = time::now();
+    let limiter = among(3, tiny(30.0, 6.0), start);
+    let ask = asks(&limiter, client(1), start);
+    assert_eq!(limiter.answered(ask, Answer::Nobody, start), Decision::Admit);
+    // Two of six tokens are its share, and nobody is asked for 25 ms.
+    assert_eq!(admitted(&limiter, client(1), 10, start + 20 * MS), 1);
+    asks(&limiter, client(2), start + 25 * MS);
+    // A tenth of a second later one of its ten a second has come back.
+    let later = start + 110 * MS;
+    let ask = asks(&limiter, client(3), later);
+    limiter.answered(ask, Answer::Nobody, later);
+    assert_eq!(admitted(&limiter, client(1), 10, later), 1);
+}
+
+#[test]
+fn levels_that_are_none_and_answers_to_other_questions_admit_nobody() {
+    let start = time::now();
+    let limiter = among(3, tiny(5.0, 5.0), start);
+    let ask = asks(&limiter, client(1), start);
+    let refused = limiter.answered(ask, Answer::Refused { level: f64::NAN }, start);
+    assert!(matches!(refused, Decision::Refuse { .. }));
+    let other = Ask::Permits { limit: LimitId(1), key: KeyHash(1) };
+    let refused = limiter.answered(other, Answer::Granted { level: 1.0 }, start);
+    assert!(matches!(refused, Decision::Refuse { .. }));
 }

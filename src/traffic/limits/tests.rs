@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::base::time::now;
 use crate::traffic::limiter::Decision;
-use crate::traffic::plan::{Action, Algorithm, LimitKey, LimitPlan, Quota, Sharing};
+use crate::traffic::plan::{Action, Algorithm, Consistency, LimitKey, LimitPlan, Quota, Sharing};
 
 fn limiter(id: u64, scope: LimitScope, start: Instant) -> Arc<Limiter> {
     let plan = LimitPlan {
@@ -17,7 +17,7 @@ fn limiter(id: u64, scope: LimitScope, start: Instant) -> Arc<Limiter> {
         exempt: Vec::new(),
         shadow: false,
         max_keys: 1024,
-        sharing: Sharing::default(),
+        sharing: Sharing { consistency: Consistency::Optimistic, ..Sharing::default() },
     };
     Arc::new(Limiter::new(plan, 11, 22, start))
 }

@@ -66,6 +66,8 @@ fn all() -> Vec<Record> {
         Record::Reports(Reports { seq: 0, limit: 1, counts: window, rows: Vec::new() }),
         Record::Levels(Levels { seq: 4, limit: 1, rows: vec![level] }),
         Record::Hot(Hot { limit: 1, rows: vec![HotRow { key, level: 1.5 }] }),
+        Record::TokenAsk(TokenAsk { ticket: 8, limit: 1, counts: window, row }),
+        Record::TokenAnswer(TokenAnswer { ticket: 8, granted: true, level: 0.5 }),
     ]
 }
 
@@ -94,6 +96,8 @@ fn records_keep_their_bytes() {
         "1400080001013cfb60ea00",
         "1500160401010102030405060708000000bffb2c010000a041",
         "16000e010101020304050607080000c03f",
+        "17001b0801013cfb60ea0102030405060708fb2c01fb2a0105010000c0bf",
+        "18000a0801000000000000e03f",
     ];
     let bytes: Vec<String> = all().iter().map(|record| hex(&record.bytes())).collect();
     assert_eq!(bytes, golden);
