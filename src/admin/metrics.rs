@@ -204,12 +204,29 @@ fn limits(out: &mut Families, limits: &[shapes::Limit]) {
     out.gauges("tidegate_limit_max_keys", max, labels, each(|l| l.max_keys as f64));
     let untracked = "Served without being tracked because the table of clients was full.";
     out.counters("tidegate_limit_untracked_total", untracked, labels, each(|l| l.untracked as f64));
-    let elsewhere = "Tokens debited here because other nodes spent them.";
+    let elsewhere =
+        "Tokens by which owners' levels were below this node's view: what other nodes spent.";
     out.counters(
         "tidegate_limit_spent_elsewhere_total",
         elsewhere,
         labels,
         each(|l| l.spent_elsewhere as f64),
+    );
+    let told = "Levels that owners of keys told this node.";
+    out.counters("tidegate_limit_levels_told_total", told, labels, each(|l| l.levels_told as f64));
+    let error = "Tokens by which this node's view of a key differed from a told level, summed up.";
+    out.counters(
+        "tidegate_limit_level_error_tokens_total",
+        error,
+        labels,
+        each(|l| l.level_error as f64),
+    );
+    let unsynced = "Tokens that a told level did not know of yet, summed up.";
+    out.counters(
+        "tidegate_limit_unsynced_tokens_total",
+        unsynced,
+        labels,
+        each(|l| l.unsynced as f64),
     );
     let rate = "The rate limit as configured, admissions per second.";
     out.gauges("tidegate_limit_rate", rate, labels, each(|l| l.rate));
@@ -254,7 +271,20 @@ fn gossip(out: &mut Families, figures: &GossipMetrics) {
     );
     let sealed = "1 when gossip datagrams are authenticated.";
     out.gauge("tidegate_gossip_authenticated", sealed, flag(figures.authenticated));
-    out.gauge("tidegate_gossip_rows", "Counter rows held.", figures.rows as f64);
+    let rows = "Reporters in the books of keys that this node owns or backs up.";
+    out.gauge("tidegate_limit_books_rows", rows, figures.rows as f64);
+    let keys = "Keys in the books that this node keeps as their owner or backup.";
+    out.gauge("tidegate_limit_books_keys", keys, figures.owned_keys as f64);
+    let full = "Reports that the books had no place for.";
+    out.counter("tidegate_limit_books_untracked_total", full, figures.owner_untracked as f64);
+    let failovers = "Times that an owner did not answer and its backup was asked instead.";
+    out.counter("tidegate_limit_failovers_total", failovers, figures.owner_failovers as f64);
+    let reports = "Reports of keys sent to their owners and backups.";
+    out.counter("tidegate_limit_reports_total", reports, figures.reports as f64);
+    let resent = "Reports sent again as nobody had answered.";
+    out.counter("tidegate_limit_reports_resent_total", resent, figures.reports_resent as f64);
+    let rtt = "Usual seconds from a report to the owner's answer, of the slowest owner.";
+    out.gauge("tidegate_limit_owner_rtt_seconds", rtt, figures.owner_rtt_s);
     let score = "Local health score of the failure detector; 0 is good.";
     out.gauge("tidegate_gossip_health_score", score, figures.health_score as f64);
     let throttled = "Times that the traffic cap held gossip back.";

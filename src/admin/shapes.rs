@@ -162,6 +162,12 @@ pub struct Limit {
     pub spent_elsewhere: u64,
     /// Refuses nobody.
     pub shadow: bool,
+    /// Levels that owners of keys told this node.
+    pub levels_told: u64,
+    /// Sum over them of how far this node's own view was off, in tokens.
+    pub level_error: u64,
+    /// Sum over them of the tokens that were not in the told level yet.
+    pub unsynced: u64,
 }
 
 /// `GET /api/v1/status`.

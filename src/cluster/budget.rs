@@ -7,6 +7,8 @@ use crate::base::Actor;
 
 /// Datagrams a second that one member may send us.
 const PER_PEER: u32 = 2000;
+/// Datagrams a second that a node may send.
+const MOST_DATAGRAMS: f64 = 10_000.0;
 /// Datagrams a second of all that are not members together.
 const STRANGERS: u32 = 500;
 
@@ -62,7 +64,8 @@ impl Allowance {
     /// cumulative and wait without loss.
     pub fn take(&mut self, now: Instant, bytes: usize, priority: Priority) -> bool {
         self.fill(now);
-        let bytes = bytes as f64;
+        // A datagram costs its receiver something however short it is.
+        let bytes = (bytes as f64).max(self.per_second / MOST_DATAGRAMS);
         match priority {
             Priority::Views if self.left < bytes => {
                 self.throttled += 1;
@@ -143,6 +146,19 @@ mod tests {
             })
             .count();
         assert!((950..=1012).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn short_datagrams_are_counted_as_well() {
+        let start = now();
+        let mut allowance = Allowance::new(3 << 20, start);
+        let sent = (0..100_000u64)
+            .filter(|n| {
+                let now = start + Duration::from_micros(*n * 50);
+                allowance.counters(now) > 0 && allowance.take(now, 40, Priority::Counters)
+            })
+            .count();
+        assert!((45_000..=51_500).contains(&sent), "{sent} in five seconds");
     }
 
     #[test]

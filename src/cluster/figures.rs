@@ -1,6 +1,8 @@
 //! What the cluster wing counts.
 
 use super::asks::AskCounts;
+use std::time::Duration;
+
 use super::wire::reason::Drops;
 use super::wire::{Kind, Reason};
 
@@ -15,8 +17,20 @@ pub struct Figures {
     pub dropped: Vec<(&'static str, u64)>,
     /// Whether datagrams are authenticated.
     pub authenticated: bool,
-    /// Counter rows held of peers.
+    /// Rows in the books of keys that this node owns or backs up.
     pub rows: u64,
+    /// Those keys.
+    pub owned_keys: u64,
+    /// Reports that the books had no place for.
+    pub owner_untracked: u64,
+    /// Times that an owner did not answer and its backup was asked instead.
+    pub owner_failovers: u64,
+    /// Reports of keys sent to owners and backups.
+    pub reports: u64,
+    /// Of them, sent again as nobody answered.
+    pub reports_resent: u64,
+    /// The usual time from a report to the owner's answer, of the slowest owner.
+    pub owner_rtt: Duration,
     /// Alive members whose configuration digest is known and differs from ours.
     pub drifted: u64,
     /// Local health score, 0 is good, 8 worst.

@@ -242,6 +242,9 @@ fn limit_shape(rule: &Rule) -> Option<shapes::Limit> {
         max_keys: plan.max_keys.into(),
         untracked: counts.untracked,
         spent_elsewhere: counts.spent_elsewhere,
+        levels_told: counts.told,
+        level_error: counts.level_error,
+        unsynced: counts.unsynced,
         shadow: plan.shadow,
     })
 }
@@ -262,6 +265,12 @@ fn metrics(node: &Node) -> Metrics {
                 dropped: figures.dropped,
                 authenticated: figures.authenticated,
                 rows: figures.rows,
+                owned_keys: figures.owned_keys,
+                owner_untracked: figures.owner_untracked,
+                owner_failovers: figures.owner_failovers,
+                reports: figures.reports,
+                reports_resent: figures.reports_resent,
+                owner_rtt_s: figures.owner_rtt.as_secs_f64(),
                 drifted: figures.drifted,
                 health_score: figures.health_score,
                 throttled: figures.throttled,

@@ -1,7 +1,7 @@
 //! The bars of a limit over the cluster, in virtual time with the real limiter and the real gossip:
 //! each test holds some of them with three and ten nodes, and fails when one breaks. The whole table,
 //! with more nodes, other intervals and bad links, is written to `docs/limits.md` by
-//! `cargo test --test cluster -- --ignored the_table_of_bars`.
+//! `cargo test --profile sim --test cluster -- --ignored the_table_of_bars`.
 
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
