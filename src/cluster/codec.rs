@@ -58,7 +58,29 @@ pub enum CodecError {
     NoRoom,
 }
 
+impl Observed {
+    /// Nothing observed yet; `identity` is this node's.
+    fn new(identity: Identity) -> Self {
+        Observed {
+            ceiling: u64::MAX,
+            above_ceiling: false,
+            sender: None,
+            own: (identity.actor, identity.address),
+            generation: identity.generation,
+            claim: None,
+            outdated: Vec::new(),
+            acks: 0,
+            incarnation: 0,
+        }
+    }
+}
+
 impl SwimCodec {
+    /// The codec of the node `identity`.
+    pub fn new(identity: Identity) -> Self {
+        SwimCodec(Arc::new(Mutex::new(Observed::new(identity))))
+    }
+
     /// Whether an identity can be, and what it tells of our address.
     pub fn check(&self, identity: &Identity) -> Result<(), CodecError> {
         if !identity.plausible() {

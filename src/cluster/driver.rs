@@ -13,16 +13,14 @@ use rand::rngs::StdRng;
 use super::MOST_MEMBERS;
 use super::codec::{Observed, SwimCodec};
 use super::identity::{FURTHEST_AHEAD, Identity};
-use super::profile::{SUSPECT, lan, transmissions};
+use super::profile::{Profile, transmissions};
 use super::score::Score;
 use super::sieve::{Inbox, Sieve};
 use super::timers::Timers;
 use super::wire::Reason;
 use crate::base::Actor;
 
-/// How long it has at most when we are in doubt of our own senses.
-const PATIENCE: Duration = Duration::from_secs(6);
-/// Between two looks at a suspect then.
+/// Between two looks at a suspect when we are in doubt of our own senses.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// A timer that is this late shows that the process stood still.
 const STALL: Duration = Duration::from_millis(250);
@@ -31,6 +29,7 @@ const STALL: Duration = Duration::from_millis(250);
 pub struct Driver {
     foca: Foca<Identity, SwimCodec, StdRng, Sieve>,
     config: Config,
+    profile: Profile,
     turn: Turn,
     observed: Arc<Mutex<Observed>>,
     incarnation: foca::Incarnation,
@@ -84,30 +83,21 @@ fn ceiling(unix_ms: u64) -> u64 {
 
 impl Driver {
     /// foca of the node `identity`, as yet alone.
-    pub fn new(identity: Identity, rng: StdRng) -> Self {
-        let observed = Arc::new(Mutex::new(Observed {
-            ceiling: u64::MAX,
-            above_ceiling: false,
-            sender: None,
-            own: (identity.actor, identity.address),
-            outdated: Vec::new(),
-            generation: identity.generation,
-            claim: None,
-            acks: 0,
-            incarnation: 0,
-        }));
+    pub fn new(identity: Identity, profile: Profile, rng: StdRng) -> Self {
+        let codec = SwimCodec::new(identity);
+        let observed = Arc::clone(&codec.0);
         let (sieve, inbox) = Sieve::new();
-        let config = lan(1);
-        let codec = SwimCodec(Arc::clone(&observed));
+        let config = profile.config(1);
         let foca = Foca::with_custom_broadcast(identity, config.clone(), rng, codec, sieve);
         Driver {
             foca,
             config,
+            profile,
             turn: Turn::default(),
             observed,
             incarnation: 0,
             inbox,
-            score: Score::default(),
+            score: Score::new(profile.memory()),
         }
     }
 
@@ -271,7 +261,7 @@ impl Driver {
                 }
                 // A node in doubt of its own senses waits longer, and tells the suspect, which may
                 // never have heard that it has to refute.
-                if self.score.points() > 0 && now < due.since + PATIENCE {
+                if self.score.points() > 0 && now < due.since + self.profile.patience() {
                     self.turn.doubted.push(suspected);
                     self.turn.timers.push(due.since, now + ASK_AGAIN, due.timer);
                     continue;
@@ -284,7 +274,7 @@ impl Driver {
                     let token = self.turn.token;
                     let again = Timer::ChangeSuspectToDown { member_id, incarnation, token };
                     self.turn.doubted.push(suspected);
-                    self.turn.timers.push(now, now + SUSPECT, again);
+                    self.turn.timers.push(now, now + self.profile.suspect(), again);
                     continue;
                 }
             }

@@ -44,6 +44,7 @@ pub use figures::Figures;
 pub use handle::{Cluster, ClusterError, Windows};
 pub use plan::ClusterPlan;
 pub use private::is_public;
+pub use profile::Profile;
 pub use roster::{MemberState, MemberView};
 
 /// Most members of a cluster; joins beyond are refused and counted.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::profile::Profile;
 use crate::base::{Endpoint, NodeName};
 use crate::health::ALL_BELOW;
 
@@ -19,6 +20,8 @@ pub struct ClusterPlan {
     pub node_name: NodeName,
     /// Clusters with other labels are not heard.
     pub label: String,
+    /// What lies between the nodes.
+    pub profile: Profile,
     /// Gossip and counters, bytes per second sent by this node.
     pub traffic_cap: u64,
     /// Plaintext gossip was asked for in words.
@@ -38,6 +41,7 @@ impl ClusterPlan {
             peers: Vec::new(),
             node_name,
             label: "default".to_owned(),
+            profile: Profile::Lan,
             traffic_cap: 3 << 20,
             insecure: false,
             state_dir: None,

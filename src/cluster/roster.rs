@@ -16,9 +16,6 @@ use crate::base::{Actor, GossipAddr, NodeId, NodeName};
 
 /// How long a member that failed or left is still shown.
 pub const KEPT: Duration = Duration::from_secs(600);
-/// Two alive nodes of one name are taken for a node that moved for this long: then the old one
-/// must have been found dead.
-const MOVING: Duration = Duration::from_secs(8);
 
 /// What is thought of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -283,8 +280,9 @@ impl Roster {
     }
 
     /// Notes pairs of alive nodes with one name, `own` included, when the older cannot be a former
-    /// self of the younger any more.
-    pub fn look_for_duplicates(&mut self, now: Instant, own: (&str, Identity)) {
+    /// self of the younger any more: for `moving` they are taken for a node that moved, then the old
+    /// one must have been found dead.
+    pub fn look_for_duplicates(&mut self, now: Instant, own: (&str, Identity), moving: Duration) {
         let mut named: HashMap<&str, (Identity, Option<Instant>)> = HashMap::new();
         named.insert(own.0, (own.1, None));
         let mut found = Vec::new();
@@ -293,7 +291,7 @@ impl Roster {
             let entry = (row.identity, Some(row.first_seen));
             if let Some((other, since)) = named.insert(meta.name.as_str(), entry) {
                 let since = since.map_or(row.first_seen, |since| since.max(row.first_seen));
-                if now.saturating_duration_since(since) > MOVING {
+                if now.saturating_duration_since(since) > moving {
                     found.push((other, row.identity));
                 }
             }

@@ -12,20 +12,24 @@ use crate::base::Actor;
 pub const WORST: u32 = 8;
 /// From this score on own verdicts are not told.
 const MUTED: u32 = 4;
-/// Failed probes older than this say nothing any more.
-const MEMORY: Duration = Duration::from_secs(5);
-
 /// 0 is good.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Score {
+    /// Failed probes older than this say nothing any more.
+    memory: Duration,
     points: u32,
     failed: VecDeque<(Instant, Actor)>,
 }
 
 impl Score {
+    /// A good one.
+    pub fn new(memory: Duration) -> Self {
+        Score { memory, points: 0, failed: VecDeque::new() }
+    }
+
     /// A probe of `peer` was not answered, nor by detours.
     pub fn probe_failed(&mut self, now: Instant, peer: Actor) {
-        while self.failed.front().is_some_and(|(at, _)| now.duration_since(*at) > MEMORY) {
+        while self.failed.front().is_some_and(|(at, _)| now.duration_since(*at) > self.memory) {
             self.failed.pop_front();
         }
         self.failed.push_back((now, peer));
@@ -83,7 +87,7 @@ mod tests {
 
     #[test]
     fn one_dead_peer_is_no_sign_of_deafness() {
-        let (start, mut score) = (now(), Score::default());
+        let (start, mut score) = (now(), Score::new(Duration::from_secs(5)));
         for second in 0..20 {
             score.probe_failed(start + Duration::from_secs(second), peer(1));
         }
@@ -92,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_node_that_hears_nobody_mutes_itself_and_recovers_by_answers() {
-        let (start, mut score) = (now(), Score::default());
+        let (start, mut score) = (now(), Score::new(Duration::from_secs(5)));
         for n in 0..20 {
             score.probe_failed(start, peer(n));
         }
@@ -104,7 +108,7 @@ mod tests {
 
     #[test]
     fn one_dead_peer_and_a_lost_datagram_now_and_then_are_no_deafness() {
-        let (start, mut score) = (now(), Score::default());
+        let (start, mut score) = (now(), Score::new(Duration::from_secs(5)));
         for round in 0..20 {
             score.probe_failed(start + Duration::from_secs(round), peer(1));
             if round % 4 == 0 {
@@ -117,7 +121,7 @@ mod tests {
 
     #[test]
     fn failures_far_apart_do_not_add_up() {
-        let (start, mut score) = (now(), Score::default());
+        let (start, mut score) = (now(), Score::new(Duration::from_secs(5)));
         for n in 0..20 {
             score.probe_failed(start + Duration::from_secs(10 * n), peer(n));
         }

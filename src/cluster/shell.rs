@@ -139,6 +139,7 @@ impl Agent {
             label: self.plan.label.clone(),
             digest: self.windows.config_digest.look().to_string(),
             seeds: !self.plan.peers.is_empty(),
+            profile: self.plan.profile,
             traffic_cap: self.plan.traffic_cap,
             public: self.plan.insecure,
             unix_ms: time::unix_ms(),

@@ -183,6 +183,13 @@ impl Default for Keepalive {
     }
 }
 
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Profile {
+    Lan,
+    Wan,
+}
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Cluster {
@@ -192,6 +199,7 @@ pub(super) struct Cluster {
     pub(super) node_name: Option<String>,
     pub(super) advertise_addr: Option<Text<SocketAddr>>,
     pub(super) label: String,
+    pub(super) profile: Profile,
     pub(super) traffic_cap: Text<Size>,
     pub(super) insecure: bool,
     pub(super) state_dir: Option<PathBuf>,
@@ -207,6 +215,7 @@ impl Default for Cluster {
             node_name: None,
             advertise_addr: None,
             label: "default".to_owned(),
+            profile: Profile::Lan,
             traffic_cap: Text(Size(3 << 20)),
             insecure: false,
             state_dir: None,

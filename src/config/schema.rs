@@ -292,6 +292,6 @@ static CLUSTER: &[Key] = &[
     key("traffic_cap", BYTES),
     later("keys_file", ClusterLimits),
     key("insecure", Bool),
-    no_op("profile", Words(&[Now("lan"), Word::Later("wan", ClusterLimits)])),
+    key("profile", Words(&[Now("lan"), Now("wan")])),
     later("accept_plaintext_until", ClusterLimits),
 ];

@@ -231,12 +231,22 @@ fn the_digest_sees_meaning_and_no_nodes_own_matters() {
         whole("10.0.0.1:81", "10m", "cluster: {}"),
         whole("10.0.0.1:80", "11m", "cluster: {}"),
         whole("10.0.0.1:80", "10m", "cluster: { label: other }"),
+        whole("10.0.0.1:80", "10m", "cluster: { profile: wan }"),
         whole("10.0.0.1:80", "10m", ""),
         whole("10.0.0.1:80", "10m", "cluster: {}\ndrain_delay: 1s"),
     ] {
         assert_ne!(one, digest(&differs), "{differs}");
     }
     assert_eq!(one, digest(&whole("10.0.0.1:80", "10m", "cluster: {}")));
+}
+
+#[test]
+fn the_profile_is_the_lans_unless_told_otherwise() {
+    use crate::cluster::Profile;
+    for (cluster, profile) in [("{}", Profile::Lan), ("{ profile: wan }", Profile::Wan)] {
+        let plan = good(&format!("{}cluster: {cluster}\n", rule(""))).plan;
+        assert_eq!(plan.cluster.unwrap().profile, profile);
+    }
 }
 
 #[test]

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tidegate::base::{Actor, BootId, NodeId, time};
-use tidegate::cluster::MemberState;
 use tidegate::cluster::asks::Ticket;
 use tidegate::cluster::exchange::INTERVAL;
 use tidegate::cluster::machine::{Input, Machine, Output, Rooms, Setup};
 use tidegate::cluster::state::State;
 use tidegate::cluster::wire::{ANYONE, Envelope, Kind};
+use tidegate::cluster::{MemberState, Profile};
 use tidegate::health::Verdicts;
 use tidegate::traffic::{Answer, Ledger, LimitPlan, Limiter, Limits, Origin};
 
@@ -63,6 +63,13 @@ pub(crate) struct Disk {
     pub(crate) node: u64,
     pub(crate) state: State,
 }
+/// Sites 50 ms apart whose links lose 2 %.
+pub(crate) const FAR: Links = Links {
+    loss: 0.02,
+    twice: 0.001,
+    latency: Duration::from_millis(50),
+    jitter: Duration::from_millis(10),
+};
 
 /// One host.
 pub(crate) struct Host {
@@ -141,6 +148,8 @@ pub(crate) struct Fabric {
     /// A limit that they share, and how often they report of it.
     pub(crate) limit: Option<LimitPlan>,
     pub(crate) interval: Duration,
+    /// Of processes started from now on.
+    pub(crate) profile: Profile,
     /// Healthy nodes that somebody declared failed: (when, who, whom).
     pub(crate) false_downs: Vec<(Duration, String, String)>,
     /// What workers of a node were answered, until somebody takes it.
@@ -172,6 +181,7 @@ impl Fabric {
             cap: 3 << 20,
             limit: None,
             interval: INTERVAL,
+            profile: Profile::Lan,
             false_downs: Vec::new(),
             answers: Vec::new(),
             backlog: 0,
@@ -186,7 +196,18 @@ impl Fabric {
 
     /// `nodes` hosts with the first as the others' seed, all started and of one view.
     pub(crate) fn cluster(default_seed: u64, links: Links, nodes: usize) -> Fabric {
+        Fabric::cluster_of(Profile::Lan, default_seed, links, nodes)
+    }
+
+    /// The same of another profile than the LAN's.
+    pub(crate) fn cluster_of(
+        profile: Profile,
+        default_seed: u64,
+        links: Links,
+        nodes: usize,
+    ) -> Fabric {
         let mut fabric = Fabric::new(default_seed, links);
+        fabric.profile = profile;
         for _ in 0..nodes {
             fabric.host();
         }
@@ -247,6 +268,7 @@ impl Fabric {
             digest: "digest".to_owned(),
             seeds: true,
             traffic_cap: self.cap,
+            profile: self.profile,
             unix_ms: (EPOCH_MS + gone).saturating_add_signed(host.clock_off_ms),
             seed: self.rng.next_u64(),
             state: host.disk.as_ref().map(|disk| disk.state.clone()).unwrap_or_default(),

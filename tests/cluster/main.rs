@@ -4,6 +4,7 @@ mod bars;
 mod counters;
 mod crowd;
 mod fabric;
+mod far;
 mod health;
 mod loopback;
 mod malformed;

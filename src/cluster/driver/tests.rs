@@ -13,7 +13,7 @@ fn identity(node: u64) -> Identity {
 }
 
 fn driver(node: u64) -> Driver {
-    Driver::new(identity(node), StdRng::seed_from_u64(node))
+    Driver::new(identity(node), Profile::Lan, StdRng::seed_from_u64(node))
 }
 
 fn member(node: u64, incarnation: u16, state: State) -> Member<Identity> {
@@ -49,7 +49,7 @@ fn run(driver: &mut Driver, until: Instant) {
 #[test]
 fn a_suspect_that_stays_silent_is_declared_dead() {
     let (mut driver, suspected) = suspecting(now());
-    run(&mut driver, suspected + SUSPECT);
+    run(&mut driver, suspected + Profile::Lan.suspect());
     assert_eq!(state(&driver, 2), State::Down);
 }
 
@@ -62,7 +62,7 @@ fn a_suspicion_that_was_refuted_does_no_harm() {
     driver.take_over(later, UNIX_MS, vec![member(2, 1, State::Alive)]);
     assert_eq!(state(&driver, 2), State::Alive);
     driver.take_sends();
-    run(&mut driver, suspected + SUSPECT);
+    run(&mut driver, suspected + Profile::Lan.suspect());
     assert_ne!(state(&driver, 2), State::Down);
     let told_dead = driver.take_sends().into_iter().any(|(to, bytes)| {
         let mut codec = SwimCodec(Arc::clone(&driver.observed));
@@ -89,10 +89,10 @@ fn updates_are_sent_often_enough_to_reach_everybody() {
 fn in_doubt_of_itself_a_node_waits_and_tells_its_suspect() {
     let (mut driver, suspected) = suspecting(now());
     driver.score.stalled(Duration::from_secs(2));
-    run(&mut driver, suspected + SUSPECT + Duration::from_secs(1));
+    run(&mut driver, suspected + Profile::Lan.suspect() + Duration::from_secs(1));
     assert_eq!(state(&driver, 2), State::Suspect);
     assert!(driver.take_doubted().contains(&member(2, 0, State::Suspect)));
-    run(&mut driver, suspected + PATIENCE + ASK_AGAIN);
+    run(&mut driver, suspected + Profile::Lan.patience() + ASK_AGAIN);
     assert_eq!(state(&driver, 2), State::Down);
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::base::{Actor, NodeName};
 use crate::cluster::asks::Ticket;
 use crate::cluster::exchange::INTERVAL;
+use crate::cluster::profile::Profile;
 use crate::cluster::state::State;
 use crate::health::Verdicts;
 use crate::traffic::{Alone, Answer, Ask, Ledger, Levels};
@@ -28,6 +29,8 @@ pub struct Setup {
     pub digest: String,
     /// Whether there are seeds to ask.
     pub seeds: bool,
+    /// What lies between the nodes.
+    pub profile: Profile,
     /// Bytes per second it may send.
     pub traffic_cap: u64,
     /// Public addresses may be used although nothing is encrypted.
@@ -53,6 +56,7 @@ impl Setup {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             digest: String::new(),
             seeds: false,
+            profile: Profile::Lan,
             traffic_cap: 3 << 20,
             public: false,
             unix_ms: 0,

@@ -80,7 +80,7 @@ impl Machine {
             generation: memory::first_generation(setup.unix_ms, &setup.state),
         };
         let secret = rng.next_u64();
-        let driver = Driver::new(identity, StdRng::seed_from_u64(rng.next_u64()));
+        let driver = Driver::new(identity, setup.profile, StdRng::seed_from_u64(rng.next_u64()));
         rooms.levels.company(company(1, 1, setup.seeds));
         let mut machine = Machine {
             envelope: Envelope::new(&setup.label, setup.actor),

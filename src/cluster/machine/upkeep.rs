@@ -233,7 +233,7 @@ impl Machine {
             self.fault = None;
         }
         let own = (&*self.setup.name.0, self.driver.identity());
-        self.roster.look_for_duplicates(now, own);
+        self.roster.look_for_duplicates(now, own, self.setup.profile.death_is_known());
         let Some(&(a, b)) = self.roster.duplicates.first() else { return };
         if self.may_say(now, "duplicate name", COMPLAIN) {
             tracing::error!(one = %a.address, other = %b.address, "two nodes have the same `cluster.node_name`");

@@ -136,7 +136,6 @@ fn what_comes_later_is_refused_by_name() {
     for key in [
         "sync_addr: \"0.0.0.0:9090\"",
         "keys_file: k",
-        "profile: wan",
         "accept_plaintext_until: 2026-12-01T00:00:00Z",
     ] {
         let told = told(&format!("{}cluster: {{ {key} }}\n", rule("")));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Findings, beside};
 use crate::base::{Host, NodeName};
-use crate::cluster::{ClusterPlan, is_public};
+use crate::cluster::{ClusterPlan, Profile, is_public};
 use crate::config::file::{self, values};
 
 pub(super) fn plan(cluster: &file::Cluster, dir: &Path, found: &mut Findings<'_>) -> ClusterPlan {
@@ -38,6 +38,10 @@ pub(super) fn plan(cluster: &file::Cluster, dir: &Path, found: &mut Findings<'_>
         advertise,
         peers: values(&cluster.peers),
         label: cluster.label.clone(),
+        profile: match cluster.profile {
+            file::Profile::Lan => Profile::Lan,
+            file::Profile::Wan => Profile::Wan,
+        },
         traffic_cap: cluster.traffic_cap.0.0,
         insecure: cluster.insecure,
         state_dir: cluster.state_dir.as_ref().map(|path| beside(dir, path)),
