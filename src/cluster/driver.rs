@@ -44,6 +44,8 @@ pub struct Driver {
 struct Turn {
     now: Option<Instant>,
     timers: Timers<Timer<Identity>>,
+    /// When suspects are told so while they still have time to refute.
+    warnings: Timers<(Identity, foca::Incarnation)>,
     send: Vec<(Identity, Vec<u8>)>,
     failed_probes: Vec<Identity>,
     doubted: Vec<Member<Identity>>,
@@ -68,7 +70,14 @@ impl foca::Runtime<Identity> for &mut Turn {
     fn submit_after(&mut self, timer: Timer<Identity>, after: Duration) {
         let Some(now) = self.now else { return };
         match &timer {
-            Timer::ChangeSuspectToDown { member_id, .. } => self.failed_probes.push(*member_id),
+            Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
+                self.failed_probes.push(*member_id);
+                // Gossip of it may be lost, or be over before a link works again; then nobody
+                // would tell the suspect, and a healthy node would be declared dead.
+                for part in [2, 3] {
+                    self.warnings.push(now, now + after * part / 4, (*member_id, *incarnation));
+                }
+            }
             Timer::ProbeRandomMember(token) => self.token = *token,
             _ => {}
         }
@@ -238,7 +247,12 @@ impl Driver {
 
     /// When the next timer is due.
     pub fn due(&self) -> Option<Instant> {
-        self.turn.timers.next()
+        self.turn.timers.next().into_iter().chain(self.turn.warnings.next()).min()
+    }
+
+    /// Whether `suspected` is still just that.
+    fn suspects(&self, suspected: &Member<Identity>) -> bool {
+        self.foca.iter_membership_state().any(|member| member == suspected)
     }
 
     /// Runs every timer that is due. When the first is very late we stood still, and the others
@@ -248,15 +262,23 @@ impl Driver {
             && late > STALL
         {
             self.turn.timers.put_off(late);
+            self.turn.warnings.put_off(late);
             self.score.stalled(late);
         }
         self.turn.now = Some(now);
+        while let Some(due) = self.turn.warnings.pop(now) {
+            let (member_id, incarnation) = due.timer;
+            let suspected = Member::new(member_id, incarnation, State::Suspect);
+            if self.suspects(&suspected) {
+                self.turn.doubted.push(suspected);
+            }
+        }
         while let Some(due) = self.turn.timers.pop(now) {
             if let Timer::ChangeSuspectToDown { member_id, incarnation, token } = &due.timer {
                 // foca asks only for the incarnation, and would tell a healthy node that it is
                 // down: drop the timer when the suspicion is over.
                 let suspected = Member::new(*member_id, *incarnation, State::Suspect);
-                if !self.foca.iter_membership_state().any(|member| *member == suspected) {
+                if !self.suspects(&suspected) {
                     continue;
                 }
                 // A node in doubt of its own senses waits longer, and tells the suspect, which may

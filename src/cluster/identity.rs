@@ -15,7 +15,7 @@ use crate::base::{Actor, BootId, GossipAddr, NodeId};
 pub const FURTHEST_AHEAD: Duration = Duration::from_secs(24 * 3600);
 
 /// A node as foca knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
     /// The node and its boot.
     pub actor: Actor,

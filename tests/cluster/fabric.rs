@@ -342,6 +342,11 @@ impl Fabric {
         }
     }
 
+    /// All links work, and what follows has no excuse in their having been cut.
+    pub(crate) fn mend(&mut self) {
+        self.cuts.clear();
+    }
+
     fn excuse(&mut self, who: usize, whom: usize, during: Duration) {
         self.excused_until.insert((who, whom), self.now + during + EXPLAINS);
     }

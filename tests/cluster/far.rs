@@ -77,6 +77,25 @@ fn a_death_far_away_is_known_within_twelve_seconds() {
 }
 
 #[test]
+fn a_route_that_fails_for_five_seconds_costs_nobody_membership() {
+    let mut fabric = cluster(64, 3);
+    let before = generations(&fabric);
+    for round in 0..20 {
+        fabric.run(Duration::from_millis(20_000 + 613 * round));
+        fabric.split(&[0, 1], &[2]);
+        fabric.run(5 * SECOND);
+        // Not `heal`, which would excuse what is seen afterwards.
+        fabric.mend();
+        for who in 0..3 {
+            assert_ne!(fabric.state(who, (who + 1) % 3), Some(Failed), "{}", fabric.picture());
+        }
+    }
+    fabric.run(30 * SECOND);
+    assert!(fabric.false_downs.is_empty(), "{:?}", fabric.false_downs);
+    assert_eq!(generations(&fabric), before);
+}
+
+#[test]
 fn two_halves_far_apart_are_one_again_soon_after_the_cut_heals() {
     let mut fabric = cluster(65, 10);
     let (one, other) = ([0, 1, 2, 3, 4], [5, 6, 7, 8, 9]);

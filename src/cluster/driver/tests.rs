@@ -53,6 +53,20 @@ fn a_suspect_that_stays_silent_is_declared_dead() {
     assert_eq!(state(&driver, 2), State::Down);
 }
 
+#[test]
+fn a_suspect_is_told_twice_before_its_time_is_up() {
+    let (mut driver, suspected) = suspecting(now());
+    let told = |driver: &mut Driver, at: Duration| {
+        run(driver, suspected + at);
+        driver.take_doubted().len()
+    };
+    let time = Profile::Lan.suspect();
+    assert_eq!(told(&mut driver, time / 3), 0);
+    assert_eq!(told(&mut driver, time * 2 / 3), 1);
+    driver.take_over(suspected + time * 2 / 3, UNIX_MS, vec![member(2, 1, State::Alive)]);
+    assert_eq!(told(&mut driver, time), 0, "who has refuted is left in peace");
+}
+
 /// foca compares only incarnations when the timer fires: one that was suspected, refuted, and then
 /// spoke under the same incarnation is told that it is dead.
 #[test]
