@@ -18,7 +18,7 @@ pub struct BootId(u64);
 
 impl BootId {
     /// Keeps the low 48 bits.
-    pub fn new(bits: u64) -> Self {
+    pub const fn new(bits: u64) -> Self {
         BootId(bits & 0xffff_ffff_ffff)
     }
 

@@ -30,7 +30,7 @@ fn calm_for(nodes: usize, time: Duration) {
 
 #[test]
 fn all_see_each_other_soon_after_they_started_far_apart() {
-    for (nodes, within) in [(3, 3), (10, 5), (100, 10)] {
+    for (nodes, within) in [(3, 3), (10, 5), (50, 8)] {
         let fabric = cluster(62, nodes);
         let took = fabric.now - fabric.began;
         println!("{nodes} nodes far apart: one view after {took:?}");
@@ -40,7 +40,7 @@ fn all_see_each_other_soon_after_they_started_far_apart() {
 
 #[test]
 fn nobody_healthy_is_declared_dead_far_apart() {
-    for (nodes, minutes) in [(3, 60), (10, 20), (100, 1)] {
+    for (nodes, minutes) in [(3, 30), (10, 10), (30, 2)] {
         calm_for(nodes, minutes * 60 * SECOND);
     }
 }

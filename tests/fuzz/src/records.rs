@@ -1,0 +1,12 @@
+//! A payload of records: what is read can be written, and is then read as the same.
+
+use tidegate::cluster::wire::records::records;
+
+/// Takes a payload.
+pub fn take(payload: &[u8]) {
+    let Ok(all) = records(payload) else { return };
+    let mut again = Vec::new();
+    all.iter().for_each(|record| record.put(&mut again));
+    assert!(again.len() <= payload.len(), "what was read became longer");
+    assert_eq!(records(&again), Ok(all));
+}

@@ -1,0 +1,160 @@
+//! What the fuzzers begin with: one of everything that is said and written.
+
+use std::fs;
+use std::path::Path;
+
+use foca::{Codec, Header, Member, Message, State};
+use tidegate::cluster::codec::SwimCodec;
+use tidegate::cluster::wire::records::{Meta, Record};
+use tidegate::cluster::wire::{Envelope, Kind};
+
+use crate::targets::datagram::{OWN, PEER, STRANGER, World, identity, step, who};
+
+/// Seeds of a target.
+pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "codec" => messages(),
+        "config" => files(),
+        "datagram" => conversations(),
+        "records" => golden(),
+        "words" => words(),
+        other => panic!("no seeds for {other}"),
+    }
+}
+
+/// The golden bytes that hold the wire format: one of every record. Read from the tests that hold
+/// them, so that a new record is a seed as soon as it has any.
+fn golden() -> Vec<Vec<u8>> {
+    let mut sources = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cluster")];
+    let mut all = Vec::new();
+    while let Some(path) = sources.pop() {
+        if path.is_dir() {
+            sources.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        // A long string goes on in the next line.
+        let text = fs::read_to_string(&path).unwrap_or_default().replace("\\\n", "");
+        for literal in text.split('"') {
+            let digits: String = literal.split_whitespace().collect();
+            all.extend(unhex(&digits).filter(|bytes| one_record(bytes)));
+        }
+    }
+    all.sort();
+    assert!(all.len() > 10, "where are the golden bytes?");
+    all
+}
+
+/// Type, length, and just as many bytes.
+fn one_record(bytes: &[u8]) -> bool {
+    let length = bytes.get(1..3).map(|length| u16::from_be_bytes([length[0], length[1]]));
+    length.is_some_and(|length| bytes.len() == 3 + usize::from(length))
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    if !digits.is_ascii() || !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok())
+        .collect()
+}
+
+/// Payloads of good datagrams: not every record belongs into every kind, and the machine tells.
+pub(crate) fn payloads(kind: Kind) -> Vec<Vec<u8>> {
+    match kind {
+        Kind::Swim => messages(),
+        _ => golden(),
+    }
+}
+
+fn meta() -> Meta {
+    let (name, digest, version) = ("n2".to_owned(), "d".to_owned(), "0.1.0".to_owned());
+    Meta { actor: PEER, seq: 2, name, digest, version }
+}
+
+fn member(state: State) -> Member<tidegate::cluster::identity::Identity> {
+    Member::new(identity(STRANGER), 1, state)
+}
+
+/// foca's messages, with members and with an item that is spread.
+fn messages() -> Vec<Vec<u8>> {
+    let mut codec = SwimCodec::new(identity(OWN));
+    let (own, peer, other) = (identity(OWN), identity(PEER), identity(STRANGER));
+    let probe_number = 1;
+    let kinds = [
+        Message::Ping(probe_number),
+        Message::Ack(probe_number),
+        Message::PingReq { target: other, probe_number },
+        Message::IndirectPing { origin: other, probe_number },
+        Message::IndirectAck { target: other, probe_number },
+        Message::ForwardedAck { origin: other, probe_number },
+        Message::Announce,
+        Message::Feed,
+        Message::Gossip,
+        Message::Broadcast,
+        Message::TurnUndead,
+    ];
+    let mut all = Vec::new();
+    for message in kinds {
+        let spreads = matches!(message, Message::Broadcast);
+        let bare = matches!(message, Message::Announce | Message::TurnUndead);
+        let header = Header { src: peer, src_incarnation: 1, dst: own, message };
+        let mut bytes = Vec::new();
+        codec.encode_header(&header, &mut bytes).unwrap();
+        if spreads {
+            let item = Record::Meta(meta()).bytes();
+            bytes.extend_from_slice(&(item.len() as u16).to_be_bytes());
+            bytes.extend_from_slice(&item);
+        } else if !bare {
+            let states = [State::Alive, State::Suspect, State::Down];
+            bytes.extend_from_slice(&(states.len() as u16).to_be_bytes());
+            for state in states {
+                codec.encode_member(&member(state), &mut bytes).unwrap();
+            }
+        }
+        all.push(bytes);
+    }
+    all
+}
+
+/// Each payload that is taken, from the member and from a stranger with time after it, each as a whole
+/// datagram, and all of them as one long conversation.
+fn conversations() -> Vec<Vec<u8>> {
+    let pause = step(who::NOBODY, 0, &[0; 40]);
+    let mut all = Vec::new();
+    let mut talk = Vec::new();
+    for (at, kind) in Kind::ALL.into_iter().enumerate() {
+        for payload in payloads(kind) {
+            if World::new().step(who::PEER, at as u8, &payload) == 0 {
+                continue;
+            }
+            let said = step(who::PEER, at as u8, &payload);
+            talk.extend_from_slice(&said);
+            let sealed = Envelope::new("default", PEER).seal(kind, Some(OWN.node), &payload);
+            let stranger = step(who::STRANGER, at as u8, &payload);
+            all.push([said, stranger, step(who::ANYBODY, 0, &sealed), pause.clone()].concat());
+        }
+    }
+    talk.extend_from_slice(&step(who::NOBODY, 0, &[0; 400]));
+    all.push(talk);
+    all
+}
+
+/// The examples of the documentation and the shipped configurations.
+fn files() -> Vec<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+    let blocks = page.split("```yaml").skip(1).filter_map(|rest| rest.split("\n```").next());
+    let blocks = blocks.filter_map(|block| block.split_once('\n')).map(|(_, text)| text.into());
+    let shipped = fs::read_dir(root.join("cluster-configs")).unwrap().map(|file| file.unwrap());
+    let mut shipped: Vec<_> = shipped.map(|file| file.path()).collect();
+    shipped.sort();
+    blocks.chain(shipped.iter().filter_map(|path| fs::read(path).ok())).collect()
+}
+
+fn words() -> Vec<Vec<u8>> {
+    let words = "127.0.0.1:80 [::1]:8080 [fe80::1%2]:1 app.internal:8082 a_b.example.:65535 \
+                 http://127.0.0.1:9900 HTTP://[::1]:9900/ http://localhost n1:0";
+    words.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+}
