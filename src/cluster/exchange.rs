@@ -44,6 +44,8 @@ const QUIET_AFTER: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_millis(50);
 /// Reports taken from the ledger at once.
 const MOST_DRAINED: usize = 8192;
+/// Between two datagrams of questions and answers to one peer.
+const TOGETHER: Duration = Duration::from_millis(2);
 /// Bytes that a report costs: a row to the owner, and one to the backup.
 const REPORTED: usize = 56;
 /// Limits that only others have, for which books are kept.
@@ -86,6 +88,8 @@ pub struct Exchange {
     /// Keys that run low and went on falling after everybody was told.
     falling: BTreeSet<(LimitId, Place)>,
     out: Out,
+    /// Questions and answers, by peer, and when the next may go: many at once go together.
+    posted: BTreeMap<Actor, Posted>,
     last_look: Instant,
     next_look: Instant,
     next_interval: Instant,
@@ -113,6 +117,13 @@ struct Out {
     counts: BTreeMap<LimitId, Counts>,
 }
 
+/// Questions and answers for one peer.
+#[derive(Debug)]
+struct Posted {
+    records: Vec<Record>,
+    next: Instant,
+}
+
 /// What is folded: whose report, how, and what to do about it.
 struct Fold {
     actor: Actor,
@@ -138,6 +149,7 @@ impl Exchange {
             soon: BTreeSet::new(),
             falling: BTreeSet::new(),
             out: Out::default(),
+            posted: BTreeMap::new(),
             last_look: now,
             next_look: now,
             next_interval: now,
@@ -149,7 +161,8 @@ impl Exchange {
 
     /// When to look at the ledger next.
     pub fn due(&self) -> Instant {
-        self.next_look
+        let posted = self.posted.values().filter(|posted| !posted.records.is_empty());
+        posted.map(|posted| posted.next).fold(self.next_look, Instant::min)
     }
 
     /// Something should be told now: the next look comes as soon as looks may come.
@@ -162,6 +175,7 @@ impl Exchange {
         self.owners = Owners::new(members);
         let there: BTreeSet<Actor> = self.owners.members().iter().copied().collect();
         self.lines.retain(|peer, _| there.contains(peer));
+        self.posted.retain(|peer, _| there.contains(peer));
     }
 
     /// Who keeps the books of keys.
@@ -299,10 +313,22 @@ impl Exchange {
         self.hurry(now);
     }
 
+    /// A question or an answer for `to`: sent at once, but when many come, together.
+    pub fn post(&mut self, now: Instant, to: Actor, record: Record) {
+        let empty = || Posted { records: Vec::new(), next: now };
+        self.posted.entry(to).or_insert_with(empty).records.push(record);
+    }
+
     /// What is to be sent now.
     pub fn payloads(&mut self, now: Instant) -> Vec<(Actor, Vec<u8>)> {
-        let mut records: BTreeMap<Actor, Vec<Record>> = BTreeMap::new();
         let out = std::mem::take(&mut self.out);
+        let mut records: BTreeMap<Actor, Vec<Record>> = BTreeMap::new();
+        for (to, posted) in &mut self.posted {
+            if posted.next <= now && !posted.records.is_empty() {
+                records.insert(*to, std::mem::take(&mut posted.records));
+                posted.next = now + TOGETHER;
+            }
+        }
         for ((to, limit, wants), rows) in out.reports {
             let Some(counts) = out.counts.get(&limit).copied() else { continue };
             for rows in rows.chunks(MOST_REPORTS) {
@@ -327,11 +353,6 @@ impl Exchange {
             }
         }
         records.into_iter().flat_map(|(to, records)| pack(to, &records)).collect()
-    }
-
-    /// Nothing is sent, as there is nobody to send it to.
-    pub fn discard(&mut self) {
-        self.out = Out::default();
     }
 
     /// Keys that this node keeps books of, and rows in them.

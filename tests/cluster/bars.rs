@@ -189,6 +189,13 @@ fn a_thousand_keys_five_times_over_stay_under_the_traffic_cap() {
 }
 
 #[test]
+fn a_flood_against_a_strict_limit_drowns_neither_membership_nor_newcomers() {
+    let bytes = crowd::strict_flood(30_000, 3, 1 << 20);
+    println!("{:.2} MB/s", bytes / 1e6);
+    assert!(bytes <= (1 << 20) as f64 * 1.25, "{bytes:.0} B/s");
+}
+
+#[test]
 fn keys_far_below_their_limit_cost_next_to_nothing() {
     let bytes = crowd::quiet(100_000, 10);
     println!("{bytes:.0} B/s per node");

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rand::RngExt;
-use tidegate::traffic::{Decision, LimitPlan};
+use tidegate::cluster::asks::Ticket;
+use tidegate::cluster::machine::Input;
+use tidegate::traffic::{Answer, Decision, LimitPlan};
 
 use crate::fabric::{Fabric, LAN};
 use crate::world::plan;
@@ -87,4 +89,35 @@ pub(crate) fn quiet(keys: u32, nodes: usize) -> f64 {
     let seconds = 3;
     run(&mut fabric, keys, keys / 1000, seconds);
     (bytes(&fabric) - before) as f64 / f64::from(seconds) / nodes as f64
+}
+
+/// New clients flood a strict limit: `per_second` over all nodes, each once. Bytes that the busiest
+/// node sends a second.
+pub(crate) fn strict_flood(per_second: u32, nodes: usize, cap: u64) -> f64 {
+    let mut fabric = cluster(nodes, plan(5.0, 5.0), cap);
+    let sent = |fabric: &Fabric| -> Vec<u64> {
+        fabric.living().iter().map(|n| fabric.machine(*n).traffic().bytes_sent()).collect()
+    };
+    let before = sent(&fabric);
+    let seconds = 3;
+    let mut client_number = 0;
+    for _ in 0..seconds * 1000 {
+        for _ in 0..per_second / 1000 {
+            client_number += 1;
+            let node = fabric.rng.random_range(0..nodes);
+            let limiter = fabric.hosts[node].limiter.clone().expect("a limit");
+            if let Decision::Ask(ask) = limiter.admit(client(client_number), fabric.now) {
+                let ticket = Ticket(client_number.into());
+                fabric.input(node, Input::Ask { ticket, ask });
+            }
+        }
+        fabric.run(STEP);
+        for (node, _, answer) in std::mem::take(&mut fabric.answers) {
+            assert!(!matches!(answer, Answer::Refused { .. }), "node {node} refused a newcomer");
+        }
+    }
+    assert!(fabric.one_view() && fabric.false_downs.is_empty(), "{}", fabric.picture());
+    let after = sent(&fabric);
+    let most = before.iter().zip(after).map(|(before, after)| after - before).max();
+    most.expect("nodes") as f64 / f64::from(seconds)
 }

@@ -2,6 +2,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::base::{BootId, NodeId, time};
+use crate::cluster::wire::limits::TokenAnswer;
 use crate::cluster::wire::records::records;
 use crate::traffic::{Algorithm, Company, Counting, Quota};
 
@@ -284,4 +285,22 @@ fn what_the_cap_cuts_off_is_told_as_soon_as_it_may() {
     one.room.spends(1, 20);
     one.exchange.look(now + BUSY, &one.room, &one.room, 0);
     assert_eq!(one.room.reports.lock().len(), 1);
+}
+
+#[test]
+fn questions_go_at_once_and_when_many_come_together() {
+    let now = time::now();
+    let mut one = Node::new(1, now);
+    one.look(now);
+    let mut sent = 0;
+    for n in 0..1000u32 {
+        let now = now + n * Duration::from_micros(100);
+        let answer = TokenAnswer { ticket: n.into(), granted: true, level: 1.0 };
+        one.exchange.post(now, actor(2), Record::TokenAnswer(answer));
+        let payloads = one.exchange.payloads(now);
+        assert!(n > 0 || payloads.len() == 1, "the first waits for nobody");
+        sent += payloads.len();
+    }
+    assert!((49..=52).contains(&sent), "{sent} datagrams in a tenth of a second");
+    assert!(one.exchange.due() <= now + 102 * MS);
 }

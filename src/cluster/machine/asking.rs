@@ -6,9 +6,7 @@ use std::time::Instant;
 use super::{Machine, Output};
 use crate::base::LimitId;
 use crate::cluster::asks::Ticket;
-use crate::cluster::budget::Priority;
 use crate::cluster::identity::Identity;
-use crate::cluster::wire::Kind;
 use crate::cluster::wire::limits::{ReportRow, TokenAnswer, TokenAsk};
 use crate::cluster::wire::records::Record;
 use crate::traffic::{Answer, Ask, Report};
@@ -41,10 +39,13 @@ impl Machine {
         let (Some(peer), Some(counts)) = (peer, counts) else {
             return self.answer(ticket, Answer::Nobody);
         };
+        // A flood of new clients must not drown the gossip: beyond the cap this node helps itself.
+        if self.allowance.counters(now) == 0 {
+            return self.answer(ticket, Answer::Nobody);
+        }
         let ask = TokenAsk { ticket: ticket.0, limit: limit.0, counts, row };
-        let payload = Record::TokenAsk(ask).bytes();
         self.token_asks.insert(ticket, (peer.actor, now));
-        self.send(now, Kind::Counters, peer, &payload, Priority::Membership);
+        self.exchange.post(now, peer.actor, Record::TokenAsk(ask));
     }
 
     /// A peer asks for a token of a key whose books this node keeps.
@@ -61,8 +62,7 @@ impl Machine {
             Answer::Nobody => return,
         };
         let answer = TokenAnswer { ticket: ask.ticket, granted, level };
-        let payload = Record::TokenAnswer(answer).bytes();
-        self.send(now, Kind::Counters, peer, &payload, Priority::Membership);
+        self.exchange.post(now, peer.actor, Record::TokenAnswer(answer));
     }
 
     /// The owner of a key has answered.

@@ -60,6 +60,11 @@ impl Machine {
         };
     }
 
+    /// Peers that were there and have not said that they go.
+    pub(super) fn remembered(&self) -> usize {
+        self.memory.state.peers.len()
+    }
+
     /// Who says that it goes is not looked for, unless it comes back.
     pub(super) fn forget_peer(&mut self, actor: Actor) {
         let Some(row) = self.roster.row(actor) else { return };

@@ -38,6 +38,8 @@ pub struct Machine {
     setup: Setup,
     rooms: Rooms,
     began: Instant,
+    /// When something was last handled.
+    handled: Instant,
     secret: u64,
     rng: StdRng,
     envelope: Envelope,
@@ -81,12 +83,13 @@ impl Machine {
         };
         let secret = rng.next_u64();
         let driver = Driver::new(identity, setup.profile, StdRng::seed_from_u64(rng.next_u64()));
-        rooms.levels.company(company(1, 1, setup.seeds));
+        rooms.levels.company(company(1, 0, usize::from(setup.seeds)));
         let mut machine = Machine {
             envelope: Envelope::new(&setup.label, setup.actor),
             allowance: Allowance::new(setup.traffic_cap, now),
             rooms,
             began: now,
+            handled: now,
             secret,
             rng,
             driver,
@@ -122,6 +125,7 @@ impl Machine {
 
     /// Takes an input. Afterwards poll the outputs, then the timeout.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.handled = now;
         self.driver.run(now);
         match input {
             Input::Tick => {}
@@ -163,6 +167,9 @@ impl Machine {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.send_counters(self.handled);
+        }
         self.outputs.pop_front()
     }
 
@@ -379,7 +386,9 @@ impl Machine {
     }
 }
 
-/// Who shares: a node that has seeds and never saw a peer knows of one at least.
-fn company(alive: usize, known: usize, seeds: bool) -> Company {
-    Company { alive, known: known.max(alive).max(1 + usize::from(seeds)) }
+/// Who shares: of those who should be there, those that `failed`; and for a node that sees no peer,
+/// those it remembers.
+fn company(alive: usize, failed: usize, remembered: usize) -> Company {
+    let known = alive + failed;
+    Company { alive, known: if alive > 1 { known } else { known.max(1 + remembered) } }
 }

@@ -81,7 +81,8 @@ impl Machine {
         let sharing: Vec<Actor> = self.sharing().collect();
         let gone = self.roster.rows().filter(|row| row.state == MemberState::Failed).count();
         let alive = sharing.len();
-        let company = company(alive, alive + gone, self.setup.seeds);
+        let remembered = self.remembered().max(usize::from(self.setup.seeds));
+        let company = company(alive, gone, remembered);
         if sharing != self.exchange.owners().members() {
             self.exchange.shared_by(sharing);
         }
@@ -164,6 +165,11 @@ impl Machine {
                 self.allowance.throttled += 1;
             }
         }
+    }
+
+    /// Sends what there is of limits. Done last, when nothing else is to be done, so that what came
+    /// in together is answered together.
+    pub(super) fn send_counters(&mut self, now: Instant) {
         for (to, payload) in self.exchange.payloads(now) {
             if let Some(row) = self.roster.row(to) {
                 let to = row.identity;
