@@ -7,7 +7,7 @@ use super::shapes::{
     Backend, Backends, ConfigStatus, GossipStatus, Limit, Limits, Member, Members, Opinion, Rule,
     Rules, Status,
 };
-use super::sources::{GossipMetrics, Metrics, PhaseMetrics, RuleMetrics, Sources};
+use super::sources::{GossipMetrics, LeaseMetrics, Metrics, PhaseMetrics, RuleMetrics, Sources};
 
 /// Shows whatever its fields hold.
 #[derive(Default)]
@@ -130,6 +130,15 @@ impl Fake {
                     silent_s: 0.1,
                     duplicates: 0,
                     state_writes: (3, 1),
+                    asks: vec![("granted", 4), ("refused", 2)],
+                    leases: LeaseMetrics {
+                        held: 9,
+                        used: 7,
+                        claimed: 3,
+                        booked: 5,
+                        events: vec![("lent", 11)],
+                        unasked: 1,
+                    },
                 }),
             },
             not_ready: vec![],

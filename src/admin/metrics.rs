@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::families::Families;
 use super::process::Process;
 use super::shapes;
-use super::sources::{GossipMetrics, Metrics, Sources};
+use super::sources::{GossipMetrics, LeaseMetrics, Metrics, Sources};
 
 /// The content type of what [`render`] writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -295,12 +295,45 @@ fn gossip(out: &mut Families, figures: &GossipMetrics) {
     out.gauge("tidegate_gossip_silent_seconds", silent, figures.silent_s);
     let duplicates = "Alive nodes that share a name, and claims of others on this address.";
     out.gauge("tidegate_gossip_duplicates", duplicates, figures.duplicates as f64);
+    let asks = "Asks of workers to other nodes, by how they ended.";
+    out.counters("tidegate_asks_total", asks, &["result"], labelled(&figures.asks));
+    leases(out, &figures.leases);
     let (written, failed) = figures.state_writes;
     out.counters(
         "tidegate_state_writes_total",
         "Writes of the node's state to `cluster.state_dir`, by result: written or failed.",
         &["result"],
         [(vec!["written".into()], written as f64), (vec!["failed".into()], failed as f64)],
+    );
+}
+
+fn leases(out: &mut Families, figures: &LeaseMetrics) {
+    out.gauges(
+        "tidegate_permits",
+        "Permits under caps over the cluster that this node holds, by state: used or free.",
+        &["state"],
+        [
+            (vec!["used".into()], figures.used as f64),
+            (vec!["free".into()], figures.held.saturating_sub(figures.used) as f64),
+        ],
+    );
+    let unasked = "Connections let in on this node's even share, because nobody answered.";
+    out.counter("tidegate_permits_unasked_total", unasked, figures.unasked as f64);
+    out.gauges(
+        "tidegate_lease_keys",
+        "Keys of caps over the cluster: claimed by this node, or booked by it for all.",
+        &["role"],
+        [
+            (vec!["claimed".into()], figures.claimed as f64),
+            (vec!["booked".into()], figures.booked as f64),
+        ],
+    );
+    out.counters(
+        "tidegate_leases_total",
+        "What this node did as an owner of keys: permits lent, holders recalled or told full, \
+         reports without room.",
+        &["event"],
+        labelled(&figures.events),
     );
 }
 
@@ -374,6 +407,12 @@ mod tests {
             r#"tidegate_gossip_bytes_total{direction="received",type="swim"} 3900"#,
             r#"tidegate_gossip_dropped_total{reason="version"} 2"#,
             "tidegate_gossip_authenticated 0",
+            r#"tidegate_asks_total{result="refused"} 2"#,
+            r#"tidegate_permits{state="used"} 7"#,
+            r#"tidegate_permits{state="free"} 2"#,
+            r#"tidegate_lease_keys{role="booked"} 5"#,
+            r#"tidegate_leases_total{event="lent"} 11"#,
+            "tidegate_permits_unasked_total 1",
             r#"tidegate_state_writes_total{result="failed"} 1"#,
             r#"tidegate_accept_pauses_total{cause="emfile"} 3"#,
             "tidegate_access_log_dropped_total 5",

@@ -66,6 +66,23 @@ pub struct PhaseMetrics {
     pub sum: f64,
 }
 
+/// Figures of caps over the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseMetrics {
+    /// Permits that this node holds.
+    pub held: u64,
+    /// Of them, in use.
+    pub used: u64,
+    /// Keys of which it holds permits, or wants some.
+    pub claimed: u64,
+    /// Keys whose books it keeps, as primary or backup.
+    pub booked: u64,
+    /// What it did as an owner, by event.
+    pub events: Vec<(&'static str, u64)>,
+    /// Connections let in without a permit, because nobody answered.
+    pub unasked: u64,
+}
+
 /// Figures of gossip.
 #[derive(Clone, Debug, Default)]
 pub struct GossipMetrics {
@@ -103,6 +120,10 @@ pub struct GossipMetrics {
     pub silent_s: f64,
     /// Alive nodes that share a name or claim our address.
     pub duplicates: u64,
+    /// Asks of workers to other nodes, by how they ended.
+    pub asks: Vec<(&'static str, u64)>,
+    /// Caps over the cluster.
+    pub leases: LeaseMetrics,
     /// Writes of the state directory that went well, and that failed.
     pub state_writes: (u64, u64),
 }

@@ -93,6 +93,11 @@ impl LimitId {
     pub fn of_rule(rule: &RuleName) -> Self {
         LimitId(stable_hash(0, rule.0.as_bytes()))
     }
+
+    /// The id of something else of the same rule that is limited, by its name.
+    pub fn part(self, name: &str) -> Self {
+        LimitId(stable_hash(self.0, name.as_bytes()))
+    }
 }
 
 /// A limited key (a client, say), hashed under the cluster's salt: the same on every node.

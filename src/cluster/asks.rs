@@ -120,10 +120,10 @@ impl Asks {
         self.lines.iter().filter_map(|line| line.front()).map(|(until, _)| *until).min()
     }
 
-    /// Those that ended unanswered by now; they are closed.
-    pub fn expire(&mut self, now: Instant) -> Vec<Ticket> {
+    /// Those that ended unanswered by now, and whether they asked for permits; they are closed.
+    pub fn expire(&mut self, now: Instant) -> Vec<(Ticket, bool)> {
         let mut expired = Vec::new();
-        for line in &mut self.lines {
+        for (line, permits) in self.lines.iter_mut().zip([false, true]) {
             while let Some(&(until, ticket)) = line.front() {
                 // Answered ones lie in the line until their time comes.
                 if until > now && self.open.contains_key(&ticket) {
@@ -132,7 +132,7 @@ impl Asks {
                 line.pop_front();
                 if self.open.remove(&ticket).is_some() {
                     self.counts.unanswered += 1;
-                    expired.push(ticket);
+                    expired.push((ticket, permits));
                 }
             }
         }
@@ -146,7 +146,7 @@ mod tests {
     use crate::base::{KeyHash, LimitId, time};
     use crate::traffic::Report;
 
-    const PERMITS: Ask = Ask::Permits { limit: LimitId(1), key: KeyHash(2) };
+    const PERMITS: Ask = Ask::Permits { limit: LimitId(1), key: KeyHash(2), cap: 3 };
     const TOKEN: Ask = Ask::Token(Report {
         limit: LimitId(1),
         key: KeyHash(2),
@@ -165,7 +165,7 @@ mod tests {
         assert!(!asks.close(Ticket(1), &Answer::Granted { level: 0.0 }), "answered twice");
         assert_eq!(asks.expire(until - Duration::from_millis(1)), []);
         assert_eq!(asks.due(), Some(until));
-        assert_eq!(asks.expire(until), [Ticket(2)]);
+        assert_eq!(asks.expire(until), [(Ticket(2), true)]);
         assert!(!asks.close(Ticket(2), &Answer::Nobody) && asks.due().is_none());
         let AskCounts { asked, granted, refused, unanswered } = asks.counts;
         assert_eq!((asked, granted, refused, unanswered), (2, 1, 0, 1));
@@ -177,7 +177,7 @@ mod tests {
         let permits = asks.open(now, Ticket(1), &PERMITS).unwrap();
         let token = asks.open(now, Ticket(2), &TOKEN).unwrap();
         assert_eq!((token - now, permits - now), (2 * LEAST, 4 * LEAST));
-        assert_eq!(asks.expire(token), [Ticket(2)]);
+        assert_eq!(asks.expire(token), [(Ticket(2), false)]);
     }
 
     #[test]

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::base::{KeyHash, LimitId};
 
-    const ASK: Ask = Ask::Permits { limit: LimitId(1), key: KeyHash(2) };
+    const ASK: Ask = Ask::Permits { limit: LimitId(1), key: KeyHash(2), cap: 3 };
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_comes_back_to_who_asked() {

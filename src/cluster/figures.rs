@@ -6,6 +6,23 @@ use std::time::Duration;
 use super::wire::reason::Drops;
 use super::wire::{Kind, Reason};
 
+/// Of caps over the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseFigures {
+    /// Keys of which this node holds or wants permits, now.
+    pub claimed: u64,
+    /// Keys in this node's book, now.
+    pub booked: u64,
+    /// Permits lent as an owner.
+    pub lent: u64,
+    /// Holders called upon to give back.
+    pub recalled: u64,
+    /// Times that a holder was told that a key is full.
+    pub full: u64,
+    /// Reports that found no room in the book.
+    pub crowded: u64,
+}
+
 /// Counters since start and gauges of now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -47,6 +64,8 @@ pub struct Figures {
     pub restarts: u64,
     /// Milliseconds since the agent last ran; it runs several times a second.
     pub silent_ms: u64,
+    /// Caps over the cluster.
+    pub leases: LeaseFigures,
     /// Asks of workers.
     pub asks: AskCounts,
     /// Asks that were not taken, because too many were waiting for the agent.
@@ -57,11 +76,15 @@ pub struct Figures {
     pub state_writes: (u64, u64),
 }
 
+/// One more than the highest number of a kind.
+const KINDS: usize = 16;
+
 /// Datagrams by type, in both directions, and what was dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
-    sent: [(u64, u64); Kind::ALL.len()],
-    received: [(u64, u64); Kind::ALL.len()],
+    /// By the kind's number, some of which nobody has.
+    sent: [(u64, u64); KINDS],
+    received: [(u64, u64); KINDS],
     /// Dropped, by reason.
     pub dropped: Drops,
 }
@@ -69,12 +92,12 @@ pub struct Traffic {
 impl Traffic {
     /// One datagram out.
     pub fn sent(&mut self, kind: Kind, bytes: usize) {
-        add(&mut self.sent[kind as usize - 1], bytes);
+        add(&mut self.sent[kind as usize], bytes);
     }
 
     /// One datagram in.
     pub fn received(&mut self, kind: Kind, bytes: usize) {
-        add(&mut self.received[kind as usize - 1], bytes);
+        add(&mut self.received[kind as usize], bytes);
     }
 
     /// One datagram that is not heard.
@@ -84,7 +107,7 @@ impl Traffic {
 
     /// Bytes sent of `kind`, and of how many datagrams: (datagrams, bytes).
     pub fn sent_of(&self, kind: Kind) -> (u64, u64) {
-        self.sent[kind as usize - 1]
+        self.sent[kind as usize]
     }
 
     /// Bytes sent since start.
@@ -95,9 +118,11 @@ impl Traffic {
     /// Labelled: sent and received.
     pub fn labelled(&self) -> [Vec<(&'static str, u64, u64)>; 2] {
         [&self.sent, &self.received].map(|side| {
-            let labelled =
-                |(kind, (count, bytes)): (&Kind, &(u64, u64))| (kind.label(), *count, *bytes);
-            Kind::ALL.iter().zip(side).map(labelled).collect()
+            let labelled = |kind: &Kind| {
+                let (count, bytes) = side[*kind as usize];
+                (kind.label(), count, bytes)
+            };
+            Kind::ALL.iter().map(labelled).collect()
         })
     }
 }

@@ -21,7 +21,7 @@ use super::state::{Dir, DirError, Keeper, News, State};
 use crate::base::{BackendKey, GossipAddr, NodeId, View, publish_and_view, time};
 use crate::health::{Peers, Rota, Verdicts, Vote};
 use crate::net::{Resolver, bind_udp};
-use crate::traffic::{Alone, Asking, Ledger, Levels};
+use crate::traffic::{Alone, Asking, Holder, Ledger, Levels};
 
 /// What the cluster wing looks at and tells.
 pub struct Windows {
@@ -29,6 +29,8 @@ pub struct Windows {
     pub ledger: Arc<dyn Ledger>,
     /// Told what peers used.
     pub levels: Arc<dyn Levels>,
+    /// Own permits under caps over the cluster.
+    pub holder: Arc<dyn Holder>,
     /// Own verdicts on backends.
     pub verdicts: Arc<Verdicts>,
     /// Digest of the configuration that runs.
@@ -43,6 +45,7 @@ impl Windows {
         Windows {
             ledger: Arc::new(Alone),
             levels: Arc::new(Alone),
+            holder: Arc::new(Alone),
             verdicts: Arc::default(),
             config_digest,
             resolver,
@@ -213,6 +216,8 @@ impl Cluster {
         let urgent = Arc::new(Notify::new());
         let wake = Arc::clone(&urgent);
         windows.ledger.on_urgent(Box::new(move || wake.notify_one()));
+        let wake = Arc::clone(&urgent);
+        windows.holder.on_urgent(Box::new(move || wake.notify_one()));
         let agent = Agent {
             plan,
             windows,

@@ -24,6 +24,7 @@ pub mod figures;
 pub mod handle;
 pub mod herald;
 pub mod identity;
+pub mod leases;
 pub mod line;
 pub mod machine;
 pub mod owners;

@@ -150,6 +150,7 @@ impl Agent {
         let rooms = Rooms {
             ledger: Arc::clone(&self.windows.ledger),
             levels: Arc::clone(&self.windows.levels),
+            holder: Arc::clone(&self.windows.holder),
             verdicts: Arc::clone(&self.windows.verdicts),
         };
         Ok(Machine::new(setup, rooms, time::now()))

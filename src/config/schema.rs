@@ -225,7 +225,9 @@ static HEALTH_CHECK: &[Key] = &[
 static OUTLIER: &[Key] =
     &[key("failures", COUNT_OR_NONE), key("eject_for", WAIT), key("max_ejected", SHARE)];
 
-static BACKEND_CONNECTION_LIMIT: &[Key] = &[must("limit", COUNT), no_op("scope", Words(NODE_ONLY))];
+static BACKEND_CONNECTION_LIMIT: &[Key] = &[must("limit", COUNT), key("scope", Words(SCOPES))];
+
+static SCOPES: &[Word] = &[Now("node"), Now("cluster")];
 
 static NODE_ONLY: &[Word] = &[Now("node"), Word::Later("cluster", ClusterLimits)];
 
@@ -261,7 +263,7 @@ static RATE_LIMIT: &[Key] = &[
 ];
 
 static CONNECTION_LIMIT: &[Key] =
-    &[key("per_client", COUNT), key("total", COUNT), no_op("scope", Words(NODE_ONLY))];
+    &[key("per_client", COUNT), key("total", COUNT), key("scope", Words(SCOPES))];
 
 static BANDWIDTH_LIMIT: &[Key] = &[
     key("enabled", Bool),

@@ -23,7 +23,7 @@ use crate::config::Plan;
 use crate::health::{NoPeers, Peers, Verdicts};
 use crate::net::{ResolveError, Resolver};
 use crate::proxy::{Snapshot, Workers};
-use crate::traffic::Limits;
+use crate::traffic::{Holdings, Limits};
 
 /// How long a node waits for its cluster before it is ready without it.
 const CLUSTER_PATIENCE: Duration = Duration::from_secs(3);
@@ -89,6 +89,7 @@ impl Node {
         let resolver = Resolver::from_system()?;
         let verdicts = Arc::new(Verdicts::default());
         let limits = Arc::new(Limits::default());
+        let holdings = Arc::new(Holdings::default());
         let (digest, digest_view) = publish_and_view(plan.digest.clone());
 
         // The admin address first: probes should be answered from the start.
@@ -103,6 +104,7 @@ impl Node {
                 Windows {
                     ledger: limits.clone(),
                     levels: limits.clone(),
+                    holder: holdings.clone(),
                     verdicts: verdicts.clone(),
                     config_digest: digest_view,
                     resolver: resolver.clone(),
@@ -112,6 +114,7 @@ impl Node {
         };
         if let Some(cluster) = &cluster {
             limits.ask_by(cluster.asking());
+            holdings.ask_by(cluster.asking());
         }
         let peers: Arc<dyn Peers> = match &cluster {
             Some(cluster) => cluster.peers(),
@@ -122,7 +125,8 @@ impl Node {
             None => "local".into(),
         };
         let salt = plan.cluster.as_ref().map_or(0, |c| stable_hash(0, c.label.as_bytes()));
-        let rooms = Rooms { resolver, verdicts, peers, limits, salt, secret: rand::random() };
+        let rooms =
+            Rooms { resolver, verdicts, peers, limits, holdings, salt, secret: rand::random() };
 
         let (signal, drain) = drain_signal();
         let (snapshot, view) = publish_and_view(Snapshot::empty());

@@ -10,7 +10,7 @@ use crate::health::{Peers, Verdicts};
 use crate::net::Resolver;
 use crate::proxy::{AccessLog, AccessLogPlan, Rule, RulePlan, Snapshot};
 use crate::traffic::{
-    Access, BandwidthPlan, Caps, CapsPlan, ClientPacers, Limiter, Limits, Origin,
+    Access, BandwidthPlan, Caps, CapsPlan, ClientPacers, Holdings, Limiter, Limits, Origin,
 };
 use crate::upstream::{Pool, PoolWindows};
 
@@ -23,6 +23,7 @@ pub(super) struct Rooms {
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) peers: Arc<dyn Peers>,
     pub(super) limits: Arc<Limits>,
+    pub(super) holdings: Arc<Holdings>,
     /// The same on every node of the cluster, so that keys hash alike.
     pub(super) salt: u64,
     /// This node's alone, so that nobody outside can aim at a slot of its tables.
@@ -56,7 +57,7 @@ fn build_rule(plan: &RulePlan, previous: &Snapshot, rooms: &Rooms) -> Arc<Rule> 
         access: Access::new(&plan.access),
         caps: match same(|old, new| old.caps == new.caps && same_clients(old, new)) {
             Some(old) => old.caps.clone(),
-            None => caps(plan.caps, prefix, old.and_then(|old| old.caps.as_deref())),
+            None => caps(plan.caps, prefix, old.and_then(|old| old.caps.as_deref()), rooms),
         },
         limiter: match same(|old, new| old.rate_limit == new.rate_limit) {
             Some(old) => old.limiter.clone(),
@@ -95,16 +96,23 @@ fn start_pool(plan: &RulePlan, previous: Option<&Pool>, rooms: &Rooms) -> Arc<Po
         resolver: rooms.resolver.clone(),
         verdicts: Arc::clone(&rooms.verdicts),
         peers: Arc::clone(&rooms.peers),
+        holdings: Arc::clone(&rooms.holdings),
     };
     Pool::start(plan.pool.clone(), windows, previous, rand::random())
 }
 
-fn caps(plan: CapsPlan, ipv6_prefix: u8, previous: Option<&Caps>) -> Option<Arc<Caps>> {
-    (plan != CapsPlan::default()).then(|| {
-        Arc::new(match previous {
+fn caps(
+    plan: CapsPlan,
+    ipv6_prefix: u8,
+    previous: Option<&Caps>,
+    rooms: &Rooms,
+) -> Option<Arc<Caps>> {
+    (plan.per_client.is_some() || plan.total.is_some()).then(|| {
+        let caps = match previous {
             Some(previous) => previous.succeed(plan, ipv6_prefix),
             None => Caps::new(plan, ipv6_prefix),
-        })
+        };
+        Arc::new(caps.over(&rooms.holdings, rooms.salt))
     })
 }
 
@@ -184,6 +192,7 @@ mod tests {
             verdicts: Arc::default(),
             peers: Arc::new(NoPeers),
             limits: Arc::default(),
+            holdings: Arc::default(),
             salt: 0,
             secret: 0,
         };

@@ -5,7 +5,9 @@ use std::sync::{Arc, Weak};
 
 use super::boot::Node;
 use crate::admin::shapes;
-use crate::admin::sources::{GossipMetrics, Metrics, PhaseMetrics, RuleMetrics, Sources};
+use crate::admin::sources::{
+    GossipMetrics, LeaseMetrics, Metrics, PhaseMetrics, RuleMetrics, Sources,
+};
 use crate::balance::Policy;
 use crate::base::time;
 use crate::health;
@@ -259,7 +261,29 @@ fn metrics(node: &Node) -> Metrics {
         access_log_dropped: snapshot.access_log.as_ref().map_or(0, |log| log.dropped()),
         gossip: node.cluster.as_ref().map(|cluster| {
             let figures = cluster.figures();
+            let (held, used) = node.rooms.holdings.sums();
+            let (asks, leases) = (figures.asks, figures.leases);
             GossipMetrics {
+                asks: vec![
+                    ("granted", asks.granted),
+                    ("refused", asks.refused),
+                    ("unanswered", asks.unanswered),
+                    ("crowded", figures.asks_crowded),
+                    ("stuck", figures.asks_stuck),
+                ],
+                leases: LeaseMetrics {
+                    held,
+                    used,
+                    claimed: leases.claimed,
+                    booked: leases.booked,
+                    events: vec![
+                        ("lent", leases.lent),
+                        ("recalled", leases.recalled),
+                        ("full", leases.full),
+                        ("crowded", leases.crowded),
+                    ],
+                    unasked: node.rooms.holdings.unasked(),
+                },
                 sent: figures.sent,
                 received: figures.received,
                 dropped: figures.dropped,

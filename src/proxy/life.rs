@@ -19,7 +19,9 @@ use tokio::time::sleep;
 
 use crate::base::{ClientAddr, time};
 use crate::net::{self, Terms};
-use crate::traffic::{Action, ClientPace, Decision, Limiter, Permit};
+use crate::traffic::{
+    Action, Answer, CapReached, Caps, ClientPace, Decision, Denied, Limiter, Permit,
+};
 use crate::upstream::{DialError, Lease};
 
 use super::farewell::Refusal;
@@ -120,10 +122,20 @@ impl Client {
     /// By the rule's limits: connections at once, connections per second.
     async fn admit_client(mut self, tale: &Tale) -> Result<Admitted, Refusal> {
         let (rule, ip) = (&tale.rule, self.address.ip());
-        let permit = match rule.caps.as_ref().map(|caps| caps.enter(ip)).transpose() {
-            // Boxed: without caps there is none, and most rules have no caps.
-            Ok(permit) => permit.map(Box::new),
-            Err(cap) => return Err(self.peer.0.refuse(cap.into())),
+        let permit = match &rule.caps {
+            None => None,
+            Some(caps) => {
+                let entered = match caps.enter(ip) {
+                    Ok(permit) => Ok(permit),
+                    // Boxed: waiting for another node's word is rare, once permits are here.
+                    Err(denied) => Box::pin(ask_for_permit(caps, ip, denied)).await,
+                };
+                match entered {
+                    // Boxed: without caps there is none, and most rules have no caps.
+                    Ok(permit) => Some(Box::new(permit)),
+                    Err(cap) => return Err(self.peer.0.refuse(cap.into())),
+                }
+            }
         };
         if let Some(limiter) = &rule.limiter
             && let Decision::Refuse { retry_after } = decide(limiter, ip).await
@@ -157,6 +169,27 @@ async fn decide(limiter: &Limiter, client: IpAddr) -> Decision {
         }
         decision => decision,
     }
+}
+
+/// Asks the cluster for what was denied, each cap once and once more when somebody else was quicker.
+async fn ask_for_permit(
+    caps: &Arc<Caps>,
+    ip: IpAddr,
+    mut denied: Denied,
+) -> Result<Permit, CapReached> {
+    const MOST_ASKS: u32 = 4;
+    for _ in 0..MOST_ASKS {
+        let Some(answering) = caps.ask(denied) else { break };
+        match answering.await {
+            Answer::Granted { .. } => match caps.enter(ip) {
+                Ok(permit) => return Ok(permit),
+                Err(again) => denied = again,
+            },
+            Answer::Refused { .. } => break,
+            Answer::Nobody => return caps.enter_unasked(ip),
+        }
+    }
+    Err(denied.cap)
 }
 
 /// Waits in the limiter's queue until there is a token; `false` when there was no place or no

@@ -22,6 +22,8 @@ pub enum Ask {
         limit: LimitId,
         /// Whose connections count together.
         key: KeyHash,
+        /// The cap, as this node has it configured.
+        cap: u32,
     },
 }
 

@@ -150,6 +150,8 @@ pub struct CapsPlan {
     pub per_client: Option<NonZeroU32>,
     /// Over all clients of the rule.
     pub total: Option<NonZeroU32>,
+    /// The rule's id, when the caps are over all nodes together; `None`: each node has its own.
+    pub shared: Option<LimitId>,
 }
 
 /// Bandwidth of a rule.

@@ -21,9 +21,9 @@ use super::queue::SharedQueue;
 use super::seat::Seat;
 use super::slot::{Account, Slot};
 use super::tasks;
-use crate::base::{BackendKey, Publisher, id, spawn_supervised};
+use crate::base::{BackendKey, KeyHash, Publisher, id, spawn_supervised};
 use crate::health::{Turn, Verdict, Vote, choose};
-use crate::traffic::Pacer;
+use crate::traffic::{CapKey, Pacer};
 
 /// Accounts by address, for as long as anybody uses them: a cap holds over reloads and over names
 /// that leave an address and come back.
@@ -264,13 +264,22 @@ impl Core {
         let before = heirloom.as_ref().map(|heirloom| &heirloom.slot);
         let rates = &self.plan.bandwidth;
         let cap = configured.max_connections.or(self.plan.connection_limit);
+        let stable_id = id::stable_hash(0, address.to_string().as_bytes());
+        let holding = self.plan.shared_caps.zip(cap).map(|(rule, cap)| {
+            let key = CapKey { limit: rule.part("backend"), key: KeyHash(stable_id) };
+            let holding = self.windows.holdings.holding(key, cap.get());
+            let queue = Arc::clone(&self.queue);
+            holding.on_more(Box::new(move || queue.place_freed()));
+            holding
+        });
         let slot = Arc::new(Slot {
             account: self.account(address),
             name: configured.address.clone(),
-            id: id::stable_hash(0, address.to_string().as_bytes()),
+            id: stable_id,
             weight: configured.weight,
             backup: configured.backup,
             cap: cap.map(|cap| cap.get()),
+            holding,
             upload: pacer(rates.upload, before.and_then(|slot| slot.upload.as_ref()), now),
             download: pacer(rates.download, before.and_then(|slot| slot.download.as_ref()), now),
         });

@@ -6,14 +6,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::picture::Offer;
 use super::pool::Pool;
-use super::slot::Lease;
+use super::slot::{Lease, Slot};
 use crate::balance::Turn;
 use crate::base::{BackendAddr, ClientAddr, id, time};
 use crate::net;
+use crate::traffic::Answer;
+
+/// Backends whose permits are asked for on behalf of one connection.
+const MOST_ASKED: usize = 4;
+/// Between two asks on behalf of those who wait.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A connection to a backend, just made.
 #[derive(Debug)]
@@ -137,6 +143,30 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Asks for permits of `slot`'s backend.
+    async fn ask_for(&self, slot: &Slot) -> Answer {
+        match (&slot.holding, slot.cap) {
+            (Some(holding), Some(cap)) => self.holdings().ask(holding.key(), cap).await,
+            _ => Answer::Nobody,
+        }
+    }
+
+    /// Asks once for those who wait in the queue, and waits a moment: one of them for all. Permits
+    /// that come are handed out in the queue's order.
+    async fn keep_asking(&self, turn: Turn, failed: &[SocketAddr]) {
+        if let Some(_asking) = self.queue().begin_asking() {
+            let borrowers = self.view().look().borrowers(turn, failed);
+            for slot in borrowers.into_iter().take(MOST_ASKED) {
+                self.ask_for(&slot).await;
+            }
+            sleep(ASK_AGAIN).await;
+        } else {
+            sleep(2 * ASK_AGAIN).await;
+        }
+    }
+}
+
 impl Trip<'_> {
     fn attempts(&self) -> u32 {
         self.failed.len() as u32
@@ -157,11 +187,45 @@ impl Trip<'_> {
             match offer {
                 Offer::Place(lease) => return Ok(lease),
                 Offer::Nobody => return Err(self.ended(DialError::NoBackend)),
-                Offer::Full if queue.size == 0 => return Err(self.ended(DialError::Full)),
                 Offer::Full => {}
+            }
+            if let Some(lease) = self.borrow().await {
+                return Ok(lease);
+            }
+            if queue.size == 0 {
+                return Err(self.ended(DialError::Full));
             }
         }
         self.wait().await
+    }
+
+    /// Where backends are full only as far as this node's permits go, asks the cluster for one more:
+    /// of the first in this turn's order, then of the next.
+    async fn borrow(&mut self) -> Option<Lease> {
+        self.pool.plan().shared_caps?;
+        // Asking, and waiting for the answer, is rare: it takes no room in a dial that need not.
+        Box::pin(async {
+            let borrowers = self.pool.view().look().borrowers(self.turn, &self.failed);
+            for slot in borrowers.into_iter().take(MOST_ASKED) {
+                match self.pool.ask_for(&slot).await {
+                    Answer::Granted { .. } => {
+                        // Somebody else may have been quicker; then whoever has a place.
+                        let offer = self.pool.view().look().offers(self.turn).next(&self.failed);
+                        if let Offer::Place(lease) = offer {
+                            return Some(lease);
+                        }
+                    }
+                    Answer::Refused { .. } => {}
+                    Answer::Nobody => {
+                        if let Some(lease) = slot.take_place_unasked(self.pool.holdings()) {
+                            return Some(lease);
+                        }
+                    }
+                }
+            }
+            None
+        })
+        .await
     }
 
     async fn wait(&mut self) -> Result<Lease, DialError> {
@@ -172,7 +236,21 @@ impl Trip<'_> {
         let Some(mut place) = lined_up else { return Err(self.ended(DialError::QueueFull)) };
         let began = time::now();
         let budget = plan.timeout.saturating_sub(self.queued);
-        let lease = timeout(budget, place.lease()).await.ok().flatten();
+        let lease = timeout(budget, async {
+            if pool.plan().shared_caps.is_none() {
+                return place.lease().await;
+            }
+            loop {
+                tokio::select! {
+                    biased;
+                    lease = place.lease() => return lease,
+                    () = pool.keep_asking(self.turn, &self.failed) => {}
+                }
+            }
+        })
+        .await
+        .ok()
+        .flatten();
         self.queued += time::now().saturating_duration_since(began);
         lease.ok_or_else(|| self.ended(DialError::QueueTimeout))
     }

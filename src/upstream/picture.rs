@@ -56,6 +56,22 @@ impl Picture {
     }
 }
 
+impl Picture {
+    /// Backends whose permits are the cluster's, in this turn's order, without the `failed`: what is
+    /// lent of them may be asked for.
+    pub(super) fn borrowers(&self, turn: Turn, failed: &[SocketAddr]) -> Vec<Arc<Slot>> {
+        let tier = |tier: &Tier| {
+            let slots = tier.selector.candidates(turn, tier).map(|index| &tier.slots[index]);
+            let open = slots.filter(|slot| !failed.contains(&slot.account.address));
+            open.cloned().collect::<Vec<_>>()
+        };
+        let first = tier(&self.first);
+        let mut slots = if first.is_empty() { tier(&self.then) } else { first };
+        slots.retain(|slot| slot.holding.is_some());
+        slots
+    }
+}
+
 /// Places to connect to, in order of preference, found lazily.
 pub(super) struct Offers<'a> {
     first: Walk<'a>,

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::balance::Policy;
-use crate::base::{Endpoint, RuleName, Share};
+use crate::base::{Endpoint, LimitId, RuleName, Share};
 use crate::health::{CheckPlan, OutlierPlan};
 use crate::traffic::Rates;
 
@@ -29,8 +29,11 @@ pub struct PoolPlan {
     pub connect_timeout: Duration,
     /// Backends tried for one connection.
     pub connect_attempts: u32,
-    /// Connections per backend at once, on this node.
+    /// Connections per backend at once.
     pub connection_limit: Option<NonZeroU32>,
+    /// The rule's id, when caps on backends are over all nodes together; `None`: each node has its
+    /// own.
+    pub shared_caps: Option<LimitId>,
     /// Waiting for a full backend.
     pub queue: QueuePlan,
     /// Bandwidth per backend.

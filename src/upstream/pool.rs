@@ -21,6 +21,7 @@ use crate::balance::Turn;
 use crate::base::{View, publish_and_view, spawn_supervised, time};
 use crate::health::{Choice, Peers, Verdicts};
 use crate::net::Resolver;
+use crate::traffic::Holdings;
 
 /// A check that runs into its timeout has its result a moment later.
 const GRACE: Duration = Duration::from_millis(100);
@@ -34,6 +35,8 @@ pub struct PoolWindows {
     pub verdicts: Arc<Verdicts>,
     /// What the other nodes see.
     pub peers: Arc<dyn Peers>,
+    /// Permits of caps over the cluster.
+    pub holdings: Arc<Holdings>,
 }
 
 /// A rule's backends, shared by all workers. Its tasks run on the runtime it was started on, until
@@ -154,6 +157,10 @@ impl Pool {
 
     pub(super) fn queue(&self) -> &Queue {
         &self.core.queue
+    }
+
+    pub(super) fn holdings(&self) -> &Holdings {
+        &self.core.windows.holdings
     }
 
     pub(super) fn serial(&self) -> u64 {

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -22,6 +22,8 @@ use crate::base::View;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: AtomicU32,
+    /// One of those who wait asks the cluster for all of them.
+    asking: AtomicBool,
     line: Mutex<Line>,
 }
 
@@ -130,6 +132,11 @@ impl Queue {
         }
     }
 
+    /// `None` while somebody else asks.
+    pub(super) fn begin_asking(&self) -> Option<BusyAsking<'_>> {
+        (!self.asking.swap(true, Ordering::Relaxed)).then_some(BusyAsking(self))
+    }
+
     fn leave(&self, id: u64) {
         let left = {
             let mut line = self.line.lock();
@@ -141,6 +148,15 @@ impl Queue {
             left
         };
         drop(left);
+    }
+}
+
+/// Somebody asks, until it is dropped.
+pub(super) struct BusyAsking<'a>(&'a Queue);
+
+impl Drop for BusyAsking<'_> {
+    fn drop(&mut self) {
+        self.0.asking.store(false, Ordering::Relaxed);
     }
 }
 

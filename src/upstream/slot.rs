@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::queue::Queue;
 use crate::base::{BackendAddr, Endpoint};
-use crate::traffic::Pacer;
+use crate::traffic::{Holding, Holdings, Pacer};
 
 /// What is counted of an address. Outlives pools: a reload carries it over, and so does a name
 /// that leaves an address and comes back to it while connections to it live.
@@ -73,6 +73,8 @@ pub(super) struct Slot {
     pub(super) backup: bool,
     /// Most connections at once.
     pub(super) cap: Option<u32>,
+    /// Permits, when that is over the cluster.
+    pub(super) holding: Option<Arc<Holding>>,
     pub(super) upload: Option<Arc<Pacer>>,
     pub(super) download: Option<Arc<Pacer>>,
 }
@@ -82,18 +84,32 @@ impl Slot {
     pub(super) fn take_place(self: &Arc<Self>) -> Option<Lease> {
         let active = &self.account.active;
         // SeqCst here and where a place goes back: see `Queue`.
-        let taken = match self.cap {
-            None => {
+        let taken = match (&self.holding, self.cap) {
+            (Some(holding), _) => {
+                let taken = holding.take();
+                active.fetch_add(u32::from(taken), Ordering::SeqCst);
+                taken
+            }
+            (None, None) => {
                 active.fetch_add(1, Ordering::SeqCst);
                 true
             }
-            Some(cap) => active
+            (None, Some(cap)) => active
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
                     (now < cap).then_some(now + 1)
                 })
                 .is_ok(),
         };
         taken.then(|| Lease(Arc::clone(self)))
+    }
+
+    /// As [`Slot::take_place`], when nobody answers who could lend a permit.
+    pub(super) fn take_place_unasked(self: &Arc<Self>, all: &Holdings) -> Option<Lease> {
+        let holding = self.holding.as_ref()?;
+        all.take_holding_unasked(holding).then(|| {
+            self.account.active.fetch_add(1, Ordering::SeqCst);
+            Lease(Arc::clone(self))
+        })
     }
 }
 
@@ -127,6 +143,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let account = &self.0.account;
         account.active.fetch_sub(1, Ordering::SeqCst);
+        if let Some(holding) = &self.0.holding {
+            holding.give();
+        }
         account.queue.place_freed();
     }
 }

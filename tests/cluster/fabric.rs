@@ -19,7 +19,7 @@ use tidegate::cluster::state::State;
 use tidegate::cluster::wire::{ANYONE, Envelope, Kind};
 use tidegate::cluster::{MemberState, Profile};
 use tidegate::health::Verdicts;
-use tidegate::traffic::{Answer, Ledger, LimitPlan, Limiter, Limits, Origin};
+use tidegate::traffic::{Answer, Holdings, Ledger, LimitPlan, Limiter, Limits, Origin};
 
 use crate::support::Book;
 
@@ -87,6 +87,8 @@ pub(crate) struct Host {
     /// Its workers rang the bell.
     rung: Arc<AtomicBool>,
     pub(crate) verdicts: Arc<Verdicts>,
+    /// Permits that its process holds.
+    pub(crate) holdings: Arc<Holdings>,
     /// Added to the wall clock when a process starts.
     pub(crate) clock_off_ms: i64,
     /// What it keeps over restarts, when it has a disk.
@@ -234,6 +236,7 @@ impl Fabric {
             limiter: None,
             rung: Arc::default(),
             verdicts: Arc::default(),
+            holdings: Arc::default(),
             clock_off_ms: 0,
             disk: None,
             boots: 0,
@@ -263,6 +266,7 @@ impl Fabric {
         host.boots += 1;
         host.boot = actor.boot.bits();
         host.book = Arc::default();
+        host.holdings = Arc::default();
         let setup = Setup {
             label: "sim".to_owned(),
             digest: "digest".to_owned(),
@@ -296,6 +300,7 @@ impl Fabric {
             host.limiter = Some(limiter);
         }
         rooms.verdicts = host.verdicts.clone();
+        rooms.holder = host.holdings.clone();
         host.boot = setup.actor.boot.bits();
         host.machine = Some(Machine::new(setup, rooms, self.now));
         host.stalled = false;

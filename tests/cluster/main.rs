@@ -6,6 +6,7 @@ mod crowd;
 mod fabric;
 mod far;
 mod health;
+mod leases;
 mod loopback;
 mod malformed;
 mod measure;

@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 
 use tidegate::admin::shapes::{Backends, Limits, Members};
 
+use crate::support::SOON;
 use crate::support::backend::Backend;
-use crate::world::{World, host, served, until};
+use crate::world::{Caller, World, host, served, until};
 
 async fn three(rule: &str) -> Vec<World> {
     cluster(3, rule).await
@@ -150,4 +151,67 @@ async fn a_node_that_leaves_is_shown_as_left() {
         })
         .await;
     }
+}
+
+/// Callers that are served, over all nodes in turn, until `tries` have come.
+async fn callers(nodes: &[World], tries: usize) -> Vec<Caller> {
+    let mut served = Vec::new();
+    for n in 0..tries {
+        if let Ok(mut caller) = Caller::connect(nodes[n % nodes.len()].at(8001)).await
+            && caller.echoes().await
+        {
+            served.push(caller);
+        }
+    }
+    served
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caps_are_shared_by_all_nodes_and_a_place_that_comes_free_is_free_everywhere() {
+    let backend = Backend::echo().await;
+    for cap in [
+        "connection_limit: { per_client: 4, scope: cluster }",
+        "connection_limit: { total: 4, scope: cluster }",
+        "backend_connection_limit: { limit: 4, scope: cluster }",
+    ] {
+        let nodes = three(&format!("backends: [\"{}\"], {cap}", backend.address)).await;
+        let mut served = callers(&nodes, 12).await;
+        assert_eq!(served.len(), 4, "{cap}");
+        for n in 0..9 {
+            drop(served.remove(0));
+            let node = &nodes[n % 3];
+            // The proxy sees the end a moment after the client has gone.
+            let next = tokio::time::timeout(SOON, async {
+                loop {
+                    if let Some(caller) = callers(std::slice::from_ref(node), 1).await.pop() {
+                        return caller;
+                    }
+                }
+            });
+            served.push(next.await.expect("the place is free again"));
+            assert_eq!(callers(&nodes, 3).await.len(), 0, "{cap}: more than the cap");
+        }
+        let text = nodes[0].metrics().await;
+        assert!(text.contains("\ntidegate_permits_unasked_total 0\n"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_full_backend_gets_the_place_that_another_node_frees() {
+    let backend = Backend::echo().await;
+    let cap = "backend_connection_limit: { limit: 1, scope: cluster }, \
+               backend_queue: { size: 5, timeout: 8s }";
+    let nodes = three(&format!("backends: [\"{}\"], {cap}", backend.address)).await;
+    let held = callers(&nodes[..1], 1).await;
+    assert_eq!(held.len(), 1);
+    let mut waiting = Caller::connect(nodes[1].at(8001)).await.unwrap();
+    let (echoes, ()) = tokio::join!(waiting.echoes(), async {
+        until("it waits", || async {
+            let text = nodes[1].metrics().await;
+            text.contains("tidegate_queued_connections{rule=\"web\"} 1")
+        })
+        .await;
+        drop(held);
+    });
+    assert!(echoes);
 }

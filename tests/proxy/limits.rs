@@ -104,8 +104,8 @@ async fn a_wait_for_a_token_ends_when_none_can_come_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn caps_hold_and_places_come_back() {
     for (caps, reason) in [
-        (CapsPlan { per_client: NonZeroU32::new(2), total: None }, "client_cap"),
-        (CapsPlan { per_client: None, total: NonZeroU32::new(2) }, "rule_cap"),
+        (CapsPlan { per_client: NonZeroU32::new(2), ..CapsPlan::default() }, "client_cap"),
+        (CapsPlan { total: NonZeroU32::new(2), ..CapsPlan::default() }, "rule_cap"),
     ] {
         let backend = Backend::greeting("!").await;
         let mut plan = plan(&[backend.address]);

@@ -52,6 +52,7 @@ pub(crate) fn plan(backends: &[SocketAddr]) -> RulePlan {
             connect_timeout: Duration::from_secs(2),
             connect_attempts: 3,
             connection_limit: None,
+            shared_caps: None,
             queue: QueuePlan::default(),
             bandwidth: Rates::default(),
             tcp: TcpOptions::default(),
@@ -71,6 +72,7 @@ pub(crate) fn rule(plan: RulePlan, stats: Arc<RuleStats>) -> Arc<Rule> {
         resolver: Resolver::from_system().unwrap(),
         verdicts: Arc::new(Verdicts::default()),
         peers: Arc::new(NoPeers),
+        holdings: Arc::default(),
     };
     let client = plan.bandwidth.client;
     let caps = plan.caps;

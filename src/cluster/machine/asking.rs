@@ -9,7 +9,7 @@ use crate::cluster::asks::Ticket;
 use crate::cluster::identity::Identity;
 use crate::cluster::wire::limits::{ReportRow, TokenAnswer, TokenAsk};
 use crate::cluster::wire::records::Record;
-use crate::traffic::{Answer, Ask, Report};
+use crate::traffic::{Answer, Ask, CapKey, Report};
 
 impl Machine {
     /// A worker asks.
@@ -20,7 +20,9 @@ impl Machine {
         }
         match ask {
             Ask::Token(report) => self.ask_for_token(now, ticket, report),
-            Ask::Permits { .. } => self.answer(ticket, Answer::Nobody),
+            Ask::Permits { limit, key, cap } => {
+                self.ask_permits(now, ticket, CapKey { limit, key }, cap);
+            }
         }
     }
 
@@ -90,9 +92,11 @@ impl Machine {
 
     /// Ends the asks whose time is over.
     pub(super) fn end_asks(&mut self, now: Instant) {
-        for ticket in self.asks.expire(now) {
+        for (ticket, permits) in self.asks.expire(now) {
             self.token_asks.remove(&ticket);
-            self.outputs.push_back(Output::Answer { ticket, answer: Answer::Nobody });
+            // An owner that is only late is not a reason to let more in than the cap says.
+            let answer = if permits { Answer::Refused { level: 0.0 } } else { Answer::Nobody };
+            self.outputs.push_back(Output::Answer { ticket, answer });
         }
     }
 }

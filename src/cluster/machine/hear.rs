@@ -30,6 +30,7 @@ impl Machine {
         if !self.intake.admit(now, opened.sender, member) {
             return Err(Reason::RateLimited);
         }
+        self.leases.quiet.heard(opened.sender);
         match opened.kind {
             Kind::Swim => self.hear_swim(now, opened)?,
             kind => {
@@ -141,6 +142,11 @@ impl Machine {
             Record::ViewBeat(beat) => self.hear_view_beat(now, peer, beat),
             Record::ViewPart(part) => self.hear_view(now, part),
             Record::AskHealth => self.tell_verdicts(now, &[peer]),
+            Record::LeaseTold(_)
+            | Record::LeaseLoans(_)
+            | Record::LeaseAsk(_)
+            | Record::LeaseBook(_)
+            | Record::LeasePing(_) => self.hear_lease(now, peer, record),
             // Right in itself, but not where it came.
             _ => return Err(Reason::Undecodable),
         }

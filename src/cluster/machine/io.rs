@@ -10,7 +10,7 @@ use crate::cluster::exchange::INTERVAL;
 use crate::cluster::profile::Profile;
 use crate::cluster::state::State;
 use crate::health::Verdicts;
-use crate::traffic::{Alone, Answer, Ask, Ledger, Levels};
+use crate::traffic::{Alone, Answer, Ask, Holder, Ledger, Levels};
 
 /// What a machine begins with.
 #[derive(Clone, Debug)]
@@ -74,6 +74,8 @@ pub struct Rooms {
     pub ledger: Arc<dyn Ledger>,
     /// Told what peers used.
     pub levels: Arc<dyn Levels>,
+    /// Own permits under caps over the cluster.
+    pub holder: Arc<dyn Holder>,
     /// Own verdicts.
     pub verdicts: Arc<Verdicts>,
 }
@@ -81,7 +83,12 @@ pub struct Rooms {
 impl Rooms {
     /// The rooms of a node that limits and checks nothing.
     pub fn empty() -> Self {
-        Rooms { ledger: Arc::new(Alone), levels: Arc::new(Alone), verdicts: Arc::default() }
+        Rooms {
+            ledger: Arc::new(Alone),
+            levels: Arc::new(Alone),
+            holder: Arc::new(Alone),
+            verdicts: Arc::default(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod asking;
 mod hear;
 mod io;
 mod join;
+mod leases;
 mod memory;
 mod upkeep;
 mod view;
@@ -50,6 +51,7 @@ pub struct Machine {
     asks: Asks,
     /// Tokens asked for: of whom, and when.
     token_asks: HashMap<Ticket, (Actor, Instant)>,
+    leases: leases::Leases,
     told: Told,
     heard: Heard,
     allowance: Allowance,
@@ -84,6 +86,9 @@ impl Machine {
         let secret = rng.next_u64();
         let driver = Driver::new(identity, setup.profile, StdRng::seed_from_u64(rng.next_u64()));
         rooms.levels.company(company(1, 0, usize::from(setup.seeds)));
+        rooms.holder.nodes(1);
+        // Whoever held permits for us before is a former boot.
+        rooms.holder.look_at_all();
         let mut machine = Machine {
             envelope: Envelope::new(&setup.label, setup.actor),
             allowance: Allowance::new(setup.traffic_cap, now),
@@ -98,6 +103,7 @@ impl Machine {
             exchange: Exchange::new(setup.actor, now, setup.unix_ms, secret, setup.interval),
             asks: Asks::default(),
             token_asks: HashMap::new(),
+            leases: leases::Leases::new(now, setup.actor),
             told: Told::default(),
             heard: Heard::default(),
             intake: Intake::new(now),
@@ -129,7 +135,10 @@ impl Machine {
         self.driver.run(now);
         match input {
             Input::Tick => {}
-            Input::Urgent => self.exchange.hurry(now),
+            Input::Urgent => {
+                self.exchange.hurry(now);
+                self.leases.ring();
+            }
             Input::Datagram { from, bytes } => {
                 if let Err(reason) = self.hear(now, from, bytes) {
                     self.traffic.drop(reason);
@@ -176,7 +185,7 @@ impl Machine {
     /// When to come back with [`Input::Tick`] at the latest.
     pub fn poll_timeout(&self) -> Instant {
         let soonest = self.next_upkeep.min(self.exchange.due()).min(self.herald.due());
-        let others = self.driver.due().into_iter().chain(self.asks.due());
+        let others = self.driver.due().into_iter().chain(self.asks.due()).chain(self.leases.due());
         others.fold(soonest, Instant::min)
     }
 
@@ -287,6 +296,7 @@ impl Machine {
             duplicates: self.roster.duplicates.len() as u64 + self.claims,
             restarts: 0,
             silent_ms: 0,
+            leases: self.lease_figures(),
             asks: self.asks.counts,
             asks_crowded: 0,
             asks_stuck: 0,
@@ -314,6 +324,7 @@ impl Machine {
         if !std::mem::replace(&mut self.leaving, true) {
             self.driver.spread(&leaving.bytes());
             self.driver.gossip(now);
+            self.look_for_owners(now);
         }
         for to in self.peers() {
             self.send(now, Kind::Meta, to, &leaving.bytes(), Priority::Membership);

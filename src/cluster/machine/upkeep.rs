@@ -42,6 +42,7 @@ impl Machine {
         self.answer_claims(now);
         self.read_inbox();
         self.end_asks(now);
+        self.tend_leases(now);
         self.call(now);
         self.tell_spent(now);
         if now >= self.next_upkeep {
@@ -51,6 +52,7 @@ impl Machine {
             self.ask_names(now);
             self.exchange_verdicts(now);
             self.complain(now);
+            self.look_after_leases(now);
         }
         self.remember();
         self.tell_suspects(now);
@@ -73,6 +75,7 @@ impl Machine {
             self.outputs.push_back(Output::Members);
             self.compare.be_eager(now);
         }
+        self.look_for_owners(now);
         let alone = self.driver.active() == 0;
         self.herald.alone(now, alone);
         if !alone {

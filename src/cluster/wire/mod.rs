@@ -12,6 +12,7 @@
 //! wire; [`ANYONE`] in the flags says that the sender did not know it.
 
 pub mod encoding;
+pub mod lease;
 pub mod limits;
 pub mod reason;
 pub mod records;
@@ -54,12 +55,14 @@ pub enum Kind {
     Health = 5,
     /// Comparing views of who is there.
     View = 6,
+    /// Permits of caps over the cluster.
+    Lease = 10,
 }
 
 impl Kind {
     /// All kinds, in wire order.
-    pub const ALL: [Kind; 6] =
-        [Kind::Swim, Kind::Join, Kind::Meta, Kind::Counters, Kind::Health, Kind::View];
+    pub const ALL: [Kind; 7] =
+        [Kind::Swim, Kind::Join, Kind::Meta, Kind::Counters, Kind::Health, Kind::View, Kind::Lease];
 
     /// As metrics call it.
     pub fn label(self) -> &'static str {
@@ -70,6 +73,7 @@ impl Kind {
             Kind::Counters => "counters",
             Kind::Health => "health",
             Kind::View => "view",
+            Kind::Lease => "lease",
         }
     }
 

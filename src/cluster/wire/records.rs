@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{Undecodable, decode, encode};
+use super::lease::{LeaseAsk, LeaseBook, LeaseLoans, LeasePing, LeaseTold};
 use super::limits::{Hot, Levels, Reports, TokenAnswer, TokenAsk};
 use crate::base::Actor;
 use crate::cluster::identity::Identity;
@@ -57,6 +58,16 @@ pub enum Record {
     TokenAsk(TokenAsk),
     /// You may, or may not.
     TokenAnswer(TokenAnswer),
+    /// How a holder of permits stands.
+    LeaseTold(LeaseTold),
+    /// Permits lent.
+    LeaseLoans(LeaseLoans),
+    /// Who holds permits of a key?
+    LeaseAsk(LeaseAsk),
+    /// Who holds permits of a key.
+    LeaseBook(LeaseBook),
+    /// Are you there?
+    LeasePing(LeasePing),
 }
 
 /// A node asks to be let in. Without a good nonce it gets a challenge, sent to the address that it
@@ -154,6 +165,11 @@ impl Record {
             Record::Hot(_) => 22,
             Record::TokenAsk(_) => 23,
             Record::TokenAnswer(_) => 24,
+            Record::LeaseTold(_) => 60,
+            Record::LeaseLoans(_) => 61,
+            Record::LeaseAsk(_) => 62,
+            Record::LeaseBook(_) => 63,
+            Record::LeasePing(_) => 64,
         }
     }
 
@@ -177,6 +193,11 @@ impl Record {
             Record::Hot(body) => encode(body, out),
             Record::TokenAsk(body) => encode(body, out),
             Record::TokenAnswer(body) => encode(body, out),
+            Record::LeaseTold(body) => encode(body, out),
+            Record::LeaseLoans(body) => encode(body, out),
+            Record::LeaseAsk(body) => encode(body, out),
+            Record::LeaseBook(body) => encode(body, out),
+            Record::LeasePing(body) => encode(body, out),
             Record::AskMeta | Record::AskHealth => {}
         }
         let length = (out.len() - length_at - 2) as u16;
@@ -209,6 +230,11 @@ impl Record {
             22 => Record::Hot(decode(body)?),
             23 => Record::TokenAsk(decode(body)?),
             24 => Record::TokenAnswer(decode(body)?),
+            60 => Record::LeaseTold(decode(body)?),
+            61 => Record::LeaseLoans(decode(body)?),
+            62 => Record::LeaseAsk(decode(body)?),
+            63 => Record::LeaseBook(decode(body)?),
+            64 => Record::LeasePing(decode(body)?),
             _ => return Ok(None),
         }))
     }

@@ -158,6 +158,8 @@ impl Default for Outlier {
 pub(in crate::config) struct BackendConnectionLimit {
     #[serde(default)]
     pub(in crate::config) limit: Option<u32>,
+    #[serde(default)]
+    pub(in crate::config) scope: Option<Scope>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -283,6 +285,7 @@ pub(in crate::config) enum Action {
 pub(in crate::config) struct ConnectionLimit {
     pub(in crate::config) per_client: Option<u32>,
     pub(in crate::config) total: Option<u32>,
+    pub(in crate::config) scope: Option<Scope>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -131,8 +131,28 @@ fn algorithm(limit: &file::RateLimit, at: &str, found: &mut Findings<'_>) -> Opt
     }
 }
 
-pub(super) fn caps(caps: &file::ConnectionLimit) -> CapsPlan {
+/// Whether what `scope` says is over the cluster; without one it cannot be.
+pub(super) fn shared(
+    scope: Option<Scope>,
+    rule: &RuleName,
+    at: &str,
+    clustered: bool,
+    found: &mut Findings<'_>,
+) -> Option<LimitId> {
+    if scope != Some(Scope::Cluster) {
+        return None;
+    }
+    if !clustered {
+        let what = "there is no cluster: the limit counts what this node lets in";
+        found.warn(&format!("{at}.scope"), what, "add a `cluster:` section");
+        return None;
+    }
+    Some(LimitId::of_rule(rule))
+}
+
+pub(super) fn caps(caps: &file::ConnectionLimit, shared: Option<LimitId>) -> CapsPlan {
     CapsPlan {
+        shared,
         per_client: caps.per_client.and_then(NonZeroU32::new),
         total: caps.total.and_then(NonZeroU32::new),
     }

@@ -42,7 +42,7 @@ pub(super) fn plans(
         }
         if clustered
             && rule.name.is_none()
-            && rule.rate_limit.is_some()
+            && (rule.rate_limit.is_some() || shares(rule))
             && rule.listen.iter().flatten().any(|listen| !listen.0.ip().is_unspecified())
         {
             let what = "the rule has a limit and no name: nodes know a limit by its rule's name, \
@@ -52,6 +52,12 @@ pub(super) fn plans(
         plans.push((i, plan(rule, name, &at, clustered, tcp, found)));
     }
     plans
+}
+
+/// Whether a cap or a rate is counted over the cluster.
+fn shares(rule: &file::Rule) -> bool {
+    let backends = rule.backend_connection_limit.as_ref().and_then(|limit| limit.scope);
+    [rule.connection_limit.scope, backends].contains(&Some(file::Scope::Cluster))
 }
 
 /// As written, or the first listener.
@@ -96,6 +102,13 @@ fn plan(
         connect_timeout: rule.connect_timeout.0,
         connect_attempts: rule.connect_attempts,
         connection_limit: connection_limit.and_then(NonZeroU32::new),
+        shared_caps: limits::shared(
+            rule.backend_connection_limit.as_ref().and_then(|limit| limit.scope),
+            &name,
+            &format!("{at}.backend_connection_limit"),
+            clustered,
+            found,
+        ),
         queue,
         bandwidth: bandwidth.backend,
         tcp,
@@ -107,6 +120,13 @@ fn plan(
         let remedy = "add `backend_connection_limit` or `max_connections`";
         found.warn(&format!("{at}.backend_queue"), what, remedy);
     }
+    let shared_caps = limits::shared(
+        rule.connection_limit.scope,
+        &name,
+        &format!("{at}.connection_limit"),
+        clustered,
+        found,
+    );
     let limit_at = format!("{at}.rate_limit");
     RulePlan {
         rate_limit: rule
@@ -117,7 +137,7 @@ fn plan(
         listen: values(&rule.listen),
         pool,
         idle_timeout: rule.idle_timeout.0,
-        caps: limits::caps(&rule.connection_limit),
+        caps: limits::caps(&rule.connection_limit, shared_caps),
         bandwidth,
         access: AccessPlan { allow: values(&rule.access.allow), deny: values(&rule.access.deny) },
     }

@@ -512,7 +512,7 @@ fn levels_that_are_none_and_answers_to_other_questions_admit_nobody() {
     let ask = asks(&limiter, client(1), start);
     let refused = limiter.answered(ask, Answer::Refused { level: f64::NAN }, start);
     assert!(matches!(refused, Decision::Refuse { .. }));
-    let other = Ask::Permits { limit: LimitId(1), key: KeyHash(1) };
+    let other = Ask::Permits { limit: LimitId(1), key: KeyHash(1), cap: 1 };
     let refused = limiter.answered(other, Answer::Granted { level: 1.0 }, start);
     assert!(matches!(refused, Decision::Refuse { .. }));
 }

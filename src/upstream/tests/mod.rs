@@ -94,6 +94,7 @@ fn plan(addresses: &[SocketAddr]) -> PoolPlan {
         connect_timeout: Duration::from_secs(2),
         connect_attempts: 3,
         connection_limit: None,
+        shared_caps: None,
         queue: QueuePlan::default(),
         bandwidth: Rates::default(),
         tcp: TcpOptions::default(),
@@ -121,6 +122,7 @@ fn windows() -> PoolWindows {
         resolver: Resolver::with_nameserver("127.0.0.1:1".parse().unwrap()),
         verdicts: Arc::default(),
         peers: Arc::new(NoPeers),
+        holdings: Arc::default(),
     }
 }
 
