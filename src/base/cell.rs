@@ -56,6 +56,13 @@ impl<T> View<T> {
     }
 }
 
+impl<T: Default> Default for View<T> {
+    /// Of a value that nobody will ever replace.
+    fn default() -> Self {
+        View(Arc::new(ArcSwap::from_pointee(T::default())))
+    }
+}
+
 impl<T> Clone for View<T> {
     fn clone(&self) -> Self {
         View(Arc::clone(&self.0))

@@ -24,6 +24,7 @@ use crate::traffic::{
 };
 use crate::upstream::{DialError, Lease};
 
+use super::cut::Why;
 use super::farewell::Refusal;
 use super::outcome::{Outcome, Reason, Side};
 use super::tale::Tale;
@@ -70,14 +71,16 @@ struct Leased {
 pub(super) fn live(accepted: Accepted, mut tale: Tale) -> impl Future<Output = ()> {
     async move {
         let door = Arc::clone(&tale.door);
-        let walked = door.worker.cut.unless(pin!(walk(accepted, &mut tale))).await;
+        let mut place = door.worker.cut.enter(tale.client.ip());
+        let walked = place.unless(pin!(walk(accepted, &mut tale))).await;
         match walked {
-            Some(Ok(outcome)) => tale.tell(outcome),
-            Some(Err(refusal)) => {
+            Ok(Ok(outcome)) => tale.tell(outcome),
+            Ok(Err(refusal)) => {
                 tale.tell(refusal.outcome);
-                door.worker.cut.unless(pin!(refusal.say(&door.worker))).await;
+                let _ = place.unless(pin!(refusal.say(&door.worker))).await;
             }
-            None => tale.tell(Outcome::new(Reason::ShutdownCut, Side::Proxy)),
+            Err(Why::Shutdown) => tale.tell(Outcome::new(Reason::ShutdownCut, Side::Proxy)),
+            Err(Why::Ban) => tale.tell(Outcome::new(Reason::BanCut, Side::Proxy)),
         }
     }
 }
@@ -96,8 +99,14 @@ impl Accepted {
         Accepted { stream, handshake: Some(handshake) }
     }
 
-    /// By network, before anything is read: here refusing is cheapest.
+    /// By ban and by network, before anything is read: here refusing is cheapest.
     fn admit_peer(self, tale: &Tale) -> Result<Peer, Refusal> {
+        let banned = tale.door.worker.snapshot.look().bans.look().refuses(tale.client.ip());
+        if banned {
+            // Reset: an orderly close would linger for it.
+            let outcome = Outcome::new(Reason::Banned, Side::Client);
+            return Err(Refusal::reset(self.stream, outcome));
+        }
         if tale.rule.access.allows(tale.client.ip()) {
             Ok(Peer(self))
         } else {

@@ -89,6 +89,10 @@ reasons! {
     ClientLost = "client_lost", Fine;
     /// Nothing moved for the idle timeout.
     IdleTimeout = "idle_timeout", Fine;
+    /// The client was banned.
+    Banned = "banned", Notice;
+    /// Cut because its client was banned with `--cut`.
+    BanCut = "ban_cut", Notice;
     /// The client's network may not connect.
     AccessDenied = "access_denied", Notice;
     /// Over the rule's rate.

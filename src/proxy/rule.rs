@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::base::ListenAddr;
+use crate::base::{ListenAddr, View};
 use crate::net::TcpOptions;
-use crate::traffic::{Access, Caps, ClientPacers, Limiter};
+use crate::traffic::{Access, Bans, Caps, ClientPacers, Limiter};
 use crate::upstream::Pool;
 
 use super::access_log::AccessLog;
@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub tcp: TcpOptions,
     /// Where sessions are told; `None`: nowhere.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Who may not connect, whatever the rule.
+    pub bans: View<Bans>,
 }
 
 impl Snapshot {
@@ -64,7 +66,7 @@ impl Snapshot {
                 rule.plan.listen.iter().map(|addr| (ListenAddr(*addr), Arc::clone(rule)))
             })
             .collect();
-        Snapshot { rules, by_listener, tcp, access_log }
+        Snapshot { rules, by_listener, tcp, access_log, bans: View::default() }
     }
 
     /// The rule called `name`.

@@ -10,6 +10,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::base::{Drain, ListenAddr, View};
+use crate::traffic::Bans;
 
 use super::rule::Snapshot;
 use super::worker::{Command, Worker, work};
@@ -100,6 +101,12 @@ impl Workers {
     /// Ends all live connections with the outcome `shutdown_cut`, and any that comes later.
     pub fn cut(&self) {
         self.0.iter().for_each(|hand| hand.worker.cut.say());
+    }
+
+    /// Ends the live connections of clients whose ban says so, with the outcome `ban_cut`; how many.
+    /// Publish the bans first.
+    pub fn cut_banned(&self, bans: &Bans) -> usize {
+        self.0.iter().map(|hand| hand.worker.cut.clients(|client| bans.cuts(client))).sum()
     }
 
     /// How often accepting paused, by cause.

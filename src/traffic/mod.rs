@@ -2,7 +2,7 @@
 //! socket and no task.
 //!
 //! ```text
-//!   client ─ Access ─ Caps ─ Limiter ─────────────── relay, paced by Pacer and ClientPacers
+//!   client ─ Bans ─ Access ─ Caps ─ Limiter ────────── relay, paced by Pacer and ClientPacers
 //!            networks  permits  │ meter: token bucket or fixed window
 //!                               │ table: one slot per key, fixed memory
 //!                               └ Limits: reports out, levels in ─ the cluster wing
@@ -13,6 +13,7 @@ pub mod window;
 
 mod access;
 mod ask;
+mod bans;
 mod bell;
 mod caps;
 mod client_key;
@@ -31,6 +32,7 @@ mod table;
 pub use access::Access;
 pub use ask::{Answer, Answering, Ask, Asking};
 pub use caps::{CapReached, Caps, Denied, Permit};
+pub use bans::Bans;
 pub use client_pacers::{ClientPace, ClientPacers};
 pub use counts::LimitCounts;
 pub(crate) use holdings::spare;

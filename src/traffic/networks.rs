@@ -20,10 +20,16 @@ struct SameLength<T> {
     networks: Vec<(u128, T)>,
 }
 
+impl<T> Default for Networks<T> {
+    fn default() -> Self {
+        Networks { v4: Vec::new(), v6: Vec::new() }
+    }
+}
+
 impl<T: Copy> Networks<T> {
     /// Of equal networks the first one's value counts.
     pub(super) fn new(networks: impl IntoIterator<Item = (IpNet, T)>) -> Self {
-        let mut made = Networks { v4: Vec::new(), v6: Vec::new() };
+        let mut made = Networks::default();
         for (network, value) in networks {
             let (rows, bits, host_bits) = match canonical(network) {
                 IpNet::V4(net) => {

@@ -52,7 +52,7 @@ pub(super) fn line(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) 
 fn status(record: &Record) -> u16 {
     match record.outcome.reason {
         Reason::Ok | Reason::IdleTimeout => 200,
-        Reason::AccessDenied => 403,
+        Reason::AccessDenied | Reason::Banned => 403,
         Reason::RateLimited | Reason::ClientCap => 429,
         Reason::ConnectTimeout | Reason::QueueTimeout => 504,
         Reason::ConnectFailed | Reason::UpstreamReset | Reason::UpstreamLost => 502,
