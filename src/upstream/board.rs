@@ -1,7 +1,7 @@
 //! What a pool knows of its backends: the state behind the picture. Plain data and judgement; the
 //! lock around it, the tasks and the publishing are `core`'s.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::plan::PoolPlan;
 use super::seat::Seat;
 use super::slot::Slot;
 use super::status::{BackendState, BackendStatus, PoolStatus};
-use crate::base::BackendAddr;
+use crate::base::{BackendAddr, Endpoint};
 use crate::health::{Condition, Ejection, Opinion, SlowStart, Standing, Verdict, Watch, may_eject};
 
 /// All backends of a pool.
@@ -23,6 +23,8 @@ pub(super) struct Board {
     pub(super) origins: Vec<Origin>,
     /// What the published picture was made from.
     pub(super) standings: Vec<Standing>,
+    /// Those that take no new connections: configured names or single addresses.
+    pub(super) drained: HashSet<Endpoint>,
     /// Replaced or dropped: nothing is changed any more.
     pub(super) closed: bool,
 }
@@ -146,10 +148,18 @@ impl Board {
         self.backends_mut().find(|backend| backend.address() == address)
     }
 
+    /// Whether a backend takes no new connections.
+    fn drains(&self, backend: &Backend) -> bool {
+        !self.drained.is_empty()
+            && (self.drained.contains(&backend.slot.name)
+                || self.drained.contains(&Endpoint::from(backend.address())))
+    }
+
     /// How each backend stands now.
     pub(super) fn standings(&self, plan: &PoolPlan, now: Instant) -> Vec<Standing> {
         let standing = |backend: &Backend| Standing {
-            weight: backend.slot.weight,
+            // Without weight it is used by nobody, in a panic neither, and counts for no share.
+            weight: if self.drains(backend) { 0 } else { backend.slot.weight },
             backup: backend.slot.backup,
             condition: backend.condition(plan, now),
         };
@@ -189,7 +199,12 @@ impl Board {
     pub(super) fn status(&self, plan: &PoolPlan, now: Instant) -> PoolStatus {
         let mut backends = Vec::new();
         for (origin, configured) in self.origins.iter().zip(&plan.backends) {
-            backends.extend(origin.backends.iter().map(|backend| backend.status(plan)));
+            backends.extend(origin.backends.iter().map(|backend| {
+                let status = backend.status(plan);
+                let state =
+                    if self.drains(backend) { BackendState::Draining } else { status.state };
+                BackendStatus { state, ..status }
+            }));
             if origin.backends.is_empty() {
                 backends.push(BackendStatus {
                     name: configured.address.clone(),
@@ -211,8 +226,10 @@ impl Board {
             }
         }
         let standings = self.standings(plan, now);
-        let usable = |s: &&Standing| matches!(s.condition, Condition::Usable { .. });
-        let usable = standings.iter().filter(usable).count();
+        let usable = |(s, backend): &(&Standing, &Backend)| {
+            matches!(s.condition, Condition::Usable { .. }) && !self.drains(backend)
+        };
+        let usable = standings.iter().zip(self.backends()).filter(usable).count();
         let total = backends.len();
         PoolStatus { backends, usable, total, panic: false, queued: 0 }
     }

@@ -1,5 +1,6 @@
 //! A rule's backends: the outside of a pool.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use super::slot::Account;
 use super::status::PoolStatus;
 use super::tasks;
 use crate::balance::Turn;
-use crate::base::{View, publish_and_view, spawn_supervised, time};
+use crate::base::{Endpoint, View, publish_and_view, spawn_supervised, time};
 use crate::health::{Choice, Peers, Verdicts};
 use crate::net::Resolver;
 use crate::traffic::Holdings;
@@ -122,6 +123,16 @@ impl Pool {
         let latest = self.began + self.plan().check.timeout + GRACE;
         // Both an end of the wait: late is late, and the sender lives as long as we do.
         let _ = tokio::time::timeout_at(latest.into(), ready.wait_for(|ready| *ready)).await;
+    }
+
+    /// Has exactly `drained` (names as configured, or single addresses) take no new connections, from
+    /// now on; live ones go on, and so do checks.
+    pub fn drain(&self, drained: HashSet<Endpoint>) {
+        let mut board = self.core.board.lock();
+        if board.drained != drained {
+            board.drained = drained;
+            self.core.refresh(&mut board, time::now(), false);
+        }
     }
 
     /// How it stands now.

@@ -57,6 +57,8 @@ pub enum BackendState {
     Down,
     /// Refused connections, left alone for a while.
     Ejected,
+    /// Takes no new connections, by an operator's word.
+    Draining,
     /// No result yet.
     Unchecked,
 }
@@ -68,6 +70,7 @@ impl BackendState {
             BackendState::Up => "up",
             BackendState::Down => "down",
             BackendState::Ejected => "ejected",
+            BackendState::Draining => "drain",
             BackendState::Unchecked => "unchecked",
         }
     }
