@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tidegate::admin::client::DEFAULT_URL;
+use tidegate::admin::orders::Kind;
 use tidegate::admin::{Client, Target, TargetError, tables};
 use tidegate::base::drain_signal;
 use tidegate::node::{self, backend_server, backend_server::Mode};
@@ -47,6 +49,19 @@ enum Command {
     Rules(ViewArgs),
     /// One node: ready, configuration, gossip
     Status(ViewArgs),
+    /// Refuse connections of a client, on every node
+    Ban(BanArgs),
+    /// Lift a ban, on every node
+    Unban(UnbanArgs),
+    /// Who is banned
+    Bans(ViewArgs),
+    /// Send a backend no new connections; live ones go on
+    Drain(AboutArgs),
+    /// Take a drained backend in again
+    Undrain(AboutArgs),
+    /// Change a rule's backends on every node, until a reload changes that very backend
+    #[command(subcommand)]
+    Backend(BackendCommand),
     /// Exit 0 when the node is alive and ready, 1 with the reason otherwise (for containers)
     Health(AdminArgs),
     /// Have a node leave its cluster, drain and stop
@@ -85,6 +100,81 @@ struct ViewArgs {
     /// For people, or the node's own JSON
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+}
+
+#[derive(Args, Clone, Debug)]
+struct BanArgs {
+    /// An address or a network: 203.0.113.7, 203.0.113.0/24
+    client: String,
+    /// For how long, for example 10m [default: until it is lifted]
+    #[arg(long = "for", value_name = "TIME")]
+    length: Option<String>,
+    /// End its live connections as well
+    #[arg(long)]
+    cut: bool,
+    /// Yes, a network as wide as this one
+    #[arg(long)]
+    wide: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+struct UnbanArgs {
+    /// An address or a network, as it was banned
+    client: String,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+struct AboutArgs {
+    /// As configured, or an address of a name: 10.0.0.7:8081
+    backend: String,
+    /// The rule [default: every rule that has the backend]
+    #[arg(long)]
+    rule: Option<String>,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum BackendCommand {
+    /// One more backend, checked like any other before it is used
+    Add {
+        /// Where it is: 10.0.0.9:8081, or a name
+        backend: String,
+        /// Its share of the traffic
+        #[arg(long)]
+        weight: Option<u32>,
+        /// The rule; need not be said when there is only one
+        #[arg(long)]
+        rule: Option<String>,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// One less; its live connections go on
+    Remove {
+        /// As configured or added
+        backend: String,
+        /// The rule; need not be said when only one has it
+        #[arg(long)]
+        rule: Option<String>,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Another share of the traffic; 0 takes none
+    Weight {
+        /// As configured or added
+        backend: String,
+        /// Its share
+        weight: u32,
+        /// The rule; need not be said when only one has it
+        #[arg(long)]
+        rule: Option<String>,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -130,6 +220,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Limits(args) => view(&args, "/api/v1/limits", tables::limits),
         Command::Rules(args) => view(&args, "/api/v1/rules", tables::rules),
         Command::Status(args) => view(&args, "/api/v1/status", tables::status),
+        Command::Ban(args) => ban(&args),
+        Command::Unban(args) => order(&args.node, Kind::Unban, &json!({ "client": args.client })),
+        Command::Bans(args) => view(&args, Kind::Ban.path(), tables::bans),
+        Command::Drain(args) => about(&args, Kind::Drain),
+        Command::Undrain(args) => about(&args, Kind::Undrain),
+        Command::Backend(command) => change_backend(&command),
         Command::Health(args) => health(&args),
         Command::Leave(args) => leave(&args),
         Command::BackendServer(args) => backend(&args),
@@ -164,6 +260,39 @@ fn leave(args: &NodeArgs) -> Result<(), Fault> {
     let client = client(args)?;
     wait(client.leave())?.map_err(failed)?;
     say("the node leaves its cluster, drains and stops\n")
+}
+
+fn ban(args: &BanArgs) -> Result<(), Fault> {
+    let BanArgs { client, length, cut, wide, node } = args;
+    let body = json!({ "client": client, "for": length, "cut": cut, "wide": wide });
+    order(node, Kind::Ban, &body)
+}
+
+fn about(AboutArgs { backend, rule, node }: &AboutArgs, kind: Kind) -> Result<(), Fault> {
+    order(node, kind, &json!({ "backend": backend, "rule": rule }))
+}
+
+fn change_backend(command: &BackendCommand) -> Result<(), Fault> {
+    match command {
+        BackendCommand::Add { backend, weight, rule, node } => {
+            let body = json!({ "backend": backend, "weight": weight, "rule": rule });
+            order(node, Kind::Add, &body)
+        }
+        BackendCommand::Remove { backend, rule, node } => {
+            order(node, Kind::Remove, &json!({ "backend": backend, "rule": rule }))
+        }
+        BackendCommand::Weight { backend, weight, rule, node } => {
+            let body = json!({ "backend": backend, "weight": weight, "rule": rule });
+            order(node, Kind::Weigh, &body)
+        }
+    }
+}
+
+/// Orders something on every node, and says what was done.
+fn order(node: &NodeArgs, kind: Kind, body: &serde_json::Value) -> Result<(), Fault> {
+    let client = client(node)?;
+    let done = wait(client.order(kind, body))?.map_err(failed)?;
+    say(&format!("{done}\n"))
 }
 
 fn client(args: &NodeArgs) -> Result<Client, Fault> {
@@ -298,6 +427,13 @@ mod tests {
             "tidegate backend-server --listen here",
             "tidegate backend-server --http --greet",
             "tidegate demo now",
+            "tidegate ban",
+            "tidegate ban 10.0.0.1 10.0.0.2",
+            "tidegate drain",
+            "tidegate backend",
+            "tidegate backend add",
+            "tidegate backend weight 10.0.0.1:80",
+            "tidegate backend weight 10.0.0.1:80 -1",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -23,6 +23,17 @@ fn node(status: &'static str, body: String) -> (SocketAddr, std::sync::mpsc::Rec
                     _ => break,
                 }
             }
+            // And the body that the head promises.
+            let text = String::from_utf8_lossy(&request).to_ascii_lowercase();
+            let promised = text.split("content-length: ").nth(1);
+            let promised = promised.and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+            let head = text.find("\r\n\r\n").map_or(0, |end| end + 4);
+            while request.len() < head + promised.unwrap_or(0usize) {
+                match stream.read(&mut some) {
+                    Ok(read) if read > 0 => request.extend_from_slice(&some[..read]),
+                    _ => break,
+                }
+            }
             let _ = tell.send(String::from_utf8(request).unwrap());
             let length = body.len();
             let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n");
@@ -92,6 +103,57 @@ fn the_token_is_read_from_its_file_and_sent() {
     assert!(request.starts_with("post /api/v1/leave http/1.1\r\n"), "{request}");
     assert!(request.contains("authorization: bearer s3cret\r\n"), "{request}");
     assert!(request.contains(&format!("host: {address}\r\n")), "{request}");
+}
+
+#[test]
+fn an_order_is_sent_as_it_is_typed_and_its_answer_is_said() {
+    for (words, path, body) in [
+        (
+            "ban 203.0.113.7 --for 10m --cut",
+            "/api/v1/bans",
+            r#"{"client":"203.0.113.7","cut":true,"for":"10m","wide":false}"#,
+        ),
+        ("unban 203.0.113.0/24", "/api/v1/bans/lift", r#"{"client":"203.0.113.0/24"}"#),
+        ("drain 10.0.0.7:80", "/api/v1/backends/drain", r#"{"backend":"10.0.0.7:80","rule":null}"#),
+        (
+            "undrain app.internal:80 --rule web",
+            "/api/v1/backends/undrain",
+            r#"{"backend":"app.internal:80","rule":"web"}"#,
+        ),
+        (
+            "backend add --rule web 10.0.0.9:80 --weight 2",
+            "/api/v1/backends/add",
+            r#"{"backend":"10.0.0.9:80","rule":"web","weight":2}"#,
+        ),
+        (
+            "backend remove 10.0.0.9:80",
+            "/api/v1/backends/remove",
+            r#"{"backend":"10.0.0.9:80","rule":null}"#,
+        ),
+        (
+            "backend weight --rule web 10.0.0.9:80 3",
+            "/api/v1/backends/weight",
+            r#"{"backend":"10.0.0.9:80","rule":"web","weight":3}"#,
+        ),
+    ] {
+        let (address, heard) = node("200 OK", "{\"done\":\"it is done\"}\n".to_owned());
+        let output = run(words, address);
+        assert!(output.status.success(), "{words}: {}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "it is done\n", "{words}");
+        let request = heard.recv().unwrap();
+        assert!(request.starts_with(&format!("POST {path} HTTP/1.1\r\n")), "{words}: {request}");
+        assert!(request.ends_with(body), "{words}: {request}");
+    }
+}
+
+#[test]
+fn an_order_that_is_denied_exits_1_with_the_nodes_words() {
+    let denied = r#"{"error":"no backend 10.0.0.7:80 here; there are: 10.0.0.8:80 (web)"}"#;
+    let (address, _heard) = node("404 Not Found", denied.to_owned());
+    let output = run("drain 10.0.0.7:80", address);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("there are: 10.0.0.8:80 (web)"));
+    assert!(output.stdout.is_empty());
 }
 
 #[test]

@@ -7,16 +7,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
+use super::orders::Kind;
 use crate::base::{Endpoint, Host};
 use crate::net::Resolver;
 
@@ -108,6 +109,11 @@ struct Said {
 }
 
 #[derive(Deserialize)]
+struct Done {
+    done: String,
+}
+
+#[derive(Deserialize)]
 struct Readiness {
     reasons: Vec<String>,
 }
@@ -128,7 +134,7 @@ impl Client {
     /// # Errors
     /// Why there is no such answer.
     pub async fn view<T: DeserializeOwned>(&self, path: &str) -> Result<(String, T), ClientError> {
-        let (status, body) = self.ask(Method::GET, path).await?;
+        let (status, body) = self.ask(Method::GET, path, None).await?;
         self.must_be(StatusCode::OK, status, &body)?;
         let parsed = serde_json::from_str(&body)
             .map_err(|error| ClientError::Stranger(self.target.clone(), error.to_string()))?;
@@ -140,7 +146,7 @@ impl Client {
     /// # Errors
     /// Why it is not.
     pub async fn ready(&self) -> Result<(), ClientError> {
-        let (status, body) = self.ask(Method::GET, "/readyz").await?;
+        let (status, body) = self.ask(Method::GET, "/readyz", None).await?;
         if status == StatusCode::SERVICE_UNAVAILABLE
             && let Ok(said) = serde_json::from_str::<Readiness>(&body)
         {
@@ -154,8 +160,20 @@ impl Client {
     /// # Errors
     /// Why it will not.
     pub async fn leave(&self) -> Result<(), ClientError> {
-        let (status, body) = self.ask(Method::POST, "/api/v1/leave").await?;
+        let (status, body) = self.ask(Method::POST, "/api/v1/leave", None).await?;
         self.must_be(StatusCode::ACCEPTED, status, &body)
+    }
+
+    /// Sends `body` to where orders of this kind are taken: what the node says it did.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub async fn order(&self, kind: Kind, body: &serde_json::Value) -> Result<String, ClientError> {
+        let (status, body) = self.ask(Method::POST, kind.path(), Some(body)).await?;
+        self.must_be(StatusCode::OK, status, &body)?;
+        let done: Done = serde_json::from_str(&body)
+            .map_err(|error| ClientError::Stranger(self.target.clone(), error.to_string()))?;
+        Ok(done.done)
     }
 
     fn must_be(&self, want: StatusCode, is: StatusCode, body: &str) -> Result<(), ClientError> {
@@ -170,8 +188,13 @@ impl Client {
         })
     }
 
-    async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, String), ClientError> {
-        tokio::time::timeout(self.patience, self.exchange(method, path))
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<(StatusCode, String), ClientError> {
+        tokio::time::timeout(self.patience, self.exchange(method, path, body))
             .await
             .unwrap_or_else(|_| Err(ClientError::Silent(self.target.clone(), self.patience)))
     }
@@ -180,6 +203,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
+        body: Option<&serde_json::Value>,
     ) -> Result<(StatusCode, String), ClientError> {
         let stranger = |what: String| ClientError::Stranger(self.target.clone(), what);
         let stream = self.connect().await?;
@@ -187,7 +211,7 @@ impl Client {
             .await
             .map_err(|error| stranger(error.to_string()))?;
         let exchange = async {
-            let request = self.request(method, path)?;
+            let request = self.request(method, path, body)?;
             let answer =
                 sender.send_request(request).await.map_err(|error| stranger(error.to_string()))?;
             let status = answer.status();
@@ -211,8 +235,19 @@ impl Client {
         .await
     }
 
-    fn request(&self, method: Method, path: &str) -> Result<Request<Empty<Bytes>>, ClientError> {
-        let mut request = Request::new(Empty::new());
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
+        let text = body.map(ToString::to_string).unwrap_or_default();
+        let mut request = Request::new(Full::new(Bytes::from(text)));
+        if body.is_some() {
+            request
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
         *request.method_mut() = method;
         // Paths are ours and authorities were parsed, so neither fault can occur.
         if let Ok(uri) = path.parse() {
@@ -276,6 +311,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::super::fake::Fake;
+    use super::super::orders::Order;
     use super::super::server::{ServerPlan, serve};
     use super::super::shapes::Members;
     use super::*;
@@ -339,6 +375,21 @@ mod tests {
         client.ready().await.unwrap();
         client.leave().await.unwrap();
         assert_eq!(fake.left.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn an_order_reaches_the_node_with_its_token_and_a_denial_comes_back_in_words() {
+        let (fake, target, _signal) = node(Fake::busy(), Some("t")).await;
+        let body = serde_json::json!({ "client": "203.0.113.7", "for": "10m", "cut": true });
+        let error = Client::new(target.clone(), None).order(Kind::Ban, &body).await.unwrap_err();
+        assert!(matches!(error, ClientError::Token(..)), "{error}");
+        let client = Client::new(target, Some("t".into()));
+        assert_eq!(client.order(Kind::Ban, &body).await.unwrap(), "done");
+        let (client_net, length) = ("203.0.113.7/32".parse().unwrap(), Duration::from_secs(600));
+        let want = Order::Ban { client: client_net, length: Some(length), cut: true };
+        assert_eq!(fake.ordered.lock()[..], [want]);
+        let error = client.order(Kind::Drain, &body).await.unwrap_err().to_string();
+        assert!(error.contains("unknown field `client`"), "{error}");
     }
 
     #[tokio::test]

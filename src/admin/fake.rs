@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
+use super::orders::{Denied, Order};
 use super::shapes::{
-    Backend, Backends, ConfigStatus, GossipStatus, Limit, Limits, Member, Members, Opinion, Rule,
-    Rules, Status,
+    Backend, Backends, Ban, Bans, ConfigStatus, GossipStatus, Limit, Limits, Member, Members,
+    Opinion, OverlayAct, Rule, Rules, Status,
 };
 use super::sources::{GossipMetrics, LeaseMetrics, Metrics, PhaseMetrics, RuleMetrics, Sources};
 
@@ -20,6 +23,10 @@ pub(crate) struct Fake {
     pub(crate) metrics: Metrics,
     pub(crate) not_ready: Vec<String>,
     pub(crate) left: AtomicU64,
+    pub(crate) bans: Bans,
+    pub(crate) ordered: Mutex<Vec<Order>>,
+    /// Why orders are denied, if they are.
+    pub(crate) denies: Option<Denied>,
 }
 
 impl Fake {
@@ -49,6 +56,16 @@ impl Fake {
                     fault: None,
                     state: None,
                 }),
+                bans: 2,
+                overlay: vec![OverlayAct {
+                    rule: "web".into(),
+                    backend: "10.0.0.8:8081".into(),
+                    act: "drain".into(),
+                    weight: None,
+                    by: "n2".into(),
+                    since: "2026-01-02T03:04:05Z".into(),
+                    idle: None,
+                }],
             },
             members: Members {
                 own: "n1".into(),
@@ -111,6 +128,8 @@ impl Fake {
                 config_loaded_at: 1.7e9,
                 accept_pauses: vec![("emfile", 3)],
                 access_log_dropped: 5,
+                acts: vec![("ban", 2), ("drain", 1), ("backend", 0)],
+                acts_refused: 0,
                 gossip: Some(GossipMetrics {
                     sent: vec![("swim", 40, 4_000), ("counters", 12, 9_000)],
                     received: vec![("swim", 39, 3_900)],
@@ -143,6 +162,26 @@ impl Fake {
             },
             not_ready: vec![],
             left: AtomicU64::new(0),
+            bans: Bans {
+                bans: vec![
+                    Ban {
+                        client: "203.0.113.7".into(),
+                        left_s: Some(590.0),
+                        cut: true,
+                        by: "n2".into(),
+                        since: "2026-01-02T03:04:05Z".into(),
+                    },
+                    Ban {
+                        client: "2001:db8::/32".into(),
+                        left_s: None,
+                        cut: false,
+                        by: "n1".into(),
+                        since: "2026-01-02T03:04:05Z".into(),
+                    },
+                ],
+            },
+            ordered: Mutex::default(),
+            denies: None,
         }
     }
 }
@@ -205,6 +244,20 @@ impl Sources for Fake {
 
     fn limits(&self) -> Limits {
         self.limits.clone()
+    }
+
+    fn bans(&self) -> Bans {
+        self.bans.clone()
+    }
+
+    fn order(&self, order: Order) -> Result<String, Denied> {
+        match &self.denies {
+            Some(denied) => Err(denied.clone()),
+            None => {
+                self.ordered.lock().push(order);
+                Ok("done".to_owned())
+            }
+        }
     }
 
     fn metrics(&self) -> Metrics {

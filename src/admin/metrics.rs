@@ -70,6 +70,17 @@ fn node(out: &mut Families, status: &shapes::Status, metrics: &Metrics) {
         "Access log lines dropped because the writer could not keep up.",
         metrics.access_log_dropped as f64,
     );
+    out.gauges(
+        "tidegate_acts",
+        "Acts of operators that hold: bans, drains, changed backends.",
+        &["kind"],
+        labelled(&metrics.acts),
+    );
+    out.counter(
+        "tidegate_acts_refused_total",
+        "Acts that found no room on this node.",
+        metrics.acts_refused as f64,
+    );
 }
 
 fn rules(out: &mut Families, rules: &[shapes::Rule], metrics: &Metrics) {
@@ -416,6 +427,8 @@ mod tests {
             r#"tidegate_state_writes_total{result="failed"} 1"#,
             r#"tidegate_accept_pauses_total{cause="emfile"} 3"#,
             "tidegate_access_log_dropped_total 5",
+            r#"tidegate_acts{kind="ban"} 2"#,
+            "tidegate_acts_refused_total 0",
             r#"tidegate_build_info{version="0.1.0"} 1"#,
         ] {
             assert!(text.lines().any(|have| have == line), "missing `{line}` in\n{text}");

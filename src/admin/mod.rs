@@ -8,6 +8,7 @@ pub mod client;
 pub mod families;
 pub mod guard;
 pub mod metrics;
+pub mod orders;
 pub mod page;
 pub mod process;
 pub mod routes;

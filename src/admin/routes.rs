@@ -1,4 +1,5 @@
-//! The way from a request's head to its answer. No request here has a body that is read.
+//! The way from a request's head to its answer. Only orders have a body that is read, and that only
+//! when their head was let in.
 
 use std::net::SocketAddr;
 
@@ -14,6 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::guard::{Guard, Refusal};
+use super::orders::{self, Denied};
 use super::sources::Sources;
 use super::{metrics, page};
 
@@ -32,11 +34,21 @@ enum Route {
     Rules,
     Backends,
     Limits,
+    Bans,
     Leave,
+    Order(orders::Kind),
 }
 
 impl Route {
-    fn find(path: &str) -> Option<Route> {
+    fn find(path: &str, method: &Method) -> Option<Route> {
+        use orders::Kind::{Add, Ban, Drain, Remove, Unban, Undrain, Weigh};
+        let ordering = method == Method::POST;
+        let kinds = [Ban, Unban, Drain, Undrain, Add, Remove, Weigh];
+        if let Some(kind) = kinds.into_iter().find(|kind| kind.path() == path)
+            && (kind != Ban || ordering)
+        {
+            return Some(Route::Order(kind));
+        }
         Some(match path {
             "/" => Route::Index,
             "/livez" => Route::Live,
@@ -47,6 +59,7 @@ impl Route {
             "/api/v1/rules" => Route::Rules,
             "/api/v1/backends" => Route::Backends,
             "/api/v1/limits" => Route::Limits,
+            "/api/v1/bans" => Route::Bans,
             "/api/v1/leave" => Route::Leave,
             _ => return None,
         })
@@ -57,11 +70,15 @@ impl Route {
     }
 
     fn changes(self) -> bool {
-        matches!(self, Route::Leave)
+        matches!(self, Route::Leave | Route::Order(_))
     }
 
     fn allow(self) -> &'static str {
-        if self.changes() { "POST" } else { "GET, HEAD" }
+        match self {
+            Route::Bans | Route::Order(orders::Kind::Ban) => "GET, HEAD, POST",
+            _ if self.changes() => "POST",
+            _ => "GET, HEAD",
+        }
     }
 
     fn takes(self, method: &Method) -> bool {
@@ -73,31 +90,50 @@ impl Route {
     }
 }
 
-/// Answers the request `head` that came over a connection whose near end is `local`. To HEAD it
-/// answers as to GET; the server leaves the body away.
-pub fn answer(head: &Parts, local: SocketAddr, guard: &Guard, sources: &dyn Sources) -> Answer {
-    let route = Route::find(head.uri.path());
+/// A request whose head was let in.
+#[derive(Clone, Copy, Debug)]
+pub struct LetIn(Route);
+
+impl LetIn {
+    /// Whether its body is to be read.
+    pub fn has_body(self) -> bool {
+        matches!(self.0, Route::Order(_))
+    }
+}
+
+/// Whether the request `head` that came over a connection whose near end is `local` is let in.
+///
+/// # Errors
+/// The answer to who is not.
+pub fn let_in(head: &Parts, local: SocketAddr, guard: &Guard) -> Result<LetIn, Box<Answer>> {
+    let route = Route::find(head.uri.path(), &head.method);
     // Before anything is told to someone unknown, even that a path does not exist.
     if !route.is_some_and(Route::is_probe)
         && let Err(refusal) = guard.may_ask(&head.headers)
     {
-        return refused(refusal);
+        return Err(Box::new(refused(refusal)));
     }
     let Some(route) = route else {
         let what = "there is nothing here; `/` lists what there is";
-        return error(StatusCode::NOT_FOUND, what);
+        return Err(Box::new(error(StatusCode::NOT_FOUND, what)));
     };
     if !route.takes(&head.method) {
         let what = format!("this path takes {}", route.allow());
         let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, &what);
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static(route.allow()));
-        return answer;
+        return Err(Box::new(answer));
     }
     if route.changes()
         && let Err(refusal) = guard.may_change(local, &head.headers)
     {
-        return refused(refusal);
+        return Err(Box::new(refused(refusal)));
     }
+    Ok(LetIn(route))
+}
+
+/// Answers who was let in; `body` is what it sent, empty where none is read. To HEAD it answers as to
+/// GET; the server leaves the body away.
+pub fn answer(LetIn(route): LetIn, body: &[u8], sources: &dyn Sources) -> Answer {
     match route {
         Route::Index => index(sources),
         Route::Live => json(StatusCode::OK, &json!({ "alive": true })),
@@ -111,11 +147,34 @@ pub fn answer(head: &Parts, local: SocketAddr, guard: &Guard, sources: &dyn Sour
         Route::Rules => json(StatusCode::OK, &sources.rules()),
         Route::Backends => json(StatusCode::OK, &sources.backends()),
         Route::Limits => json(StatusCode::OK, &sources.limits()),
+        Route::Bans => json(StatusCode::OK, &sources.bans()),
         Route::Leave => {
             sources.leave();
             json(StatusCode::ACCEPTED, &json!({ "leaving": true }))
         }
+        Route::Order(kind) => match kind.read(body).and_then(|order| sources.order(order)) {
+            Ok(done) => json(StatusCode::OK, &json!({ "done": done })),
+            Err(denied) => {
+                let status = match denied {
+                    Denied::Wrong(_) => StatusCode::BAD_REQUEST,
+                    Denied::Unknown(_) => StatusCode::NOT_FOUND,
+                    Denied::Conflict(_) => StatusCode::CONFLICT,
+                };
+                error(status, denied.text())
+            }
+        },
     }
+}
+
+/// The body is larger than any order.
+pub fn too_large() -> Answer {
+    let what = format!("the body is larger than {} bytes", orders::MOST_BODY);
+    error(StatusCode::PAYLOAD_TOO_LARGE, &what)
+}
+
+/// The body did not come.
+pub fn too_slow() -> Answer {
+    error(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")
 }
 
 fn ready(sources: &dyn Sources) -> Answer {
@@ -129,7 +188,8 @@ fn ready(sources: &dyn Sources) -> Answer {
 }
 
 fn index(sources: &dyn Sources) -> Answer {
-    let html = page::render(&sources.status(), &sources.members(), &sources.backends());
+    let (status, members) = (sources.status(), sources.members());
+    let html = page::render(&status, &members, &sources.backends(), &sources.bans());
     let mut answer = respond(StatusCode::OK, "text/html; charset=utf-8", html);
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
     answer.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
@@ -186,16 +246,31 @@ mod tests {
     use hyper::header::AUTHORIZATION;
 
     use super::super::fake::Fake;
-    use super::super::shapes::{Backends, Limits, Members, Rules, Status};
+    use super::super::orders::Order;
+    use super::super::shapes::{Backends, Bans, Limits, Members, Rules, Status};
     use super::*;
 
     fn ask(fake: &Fake, guard: &Guard, method: &str, path: &str, token: &str) -> Answer {
+        send(fake, guard, method, path, token, b"")
+    }
+
+    fn send(
+        fake: &Fake,
+        guard: &Guard,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &[u8],
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
         if !token.is_empty() {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let head = request.body(()).unwrap().into_parts().0;
-        answer(&head, "127.0.0.1:9900".parse().unwrap(), guard, fake)
+        match let_in(&head, "127.0.0.1:9900".parse().unwrap(), guard) {
+            Ok(let_in) => answer(let_in, body, fake),
+            Err(refused) => *refused,
+        }
     }
 
     fn get(fake: &Fake, path: &str) -> Answer {
@@ -220,6 +295,7 @@ mod tests {
         is!("/api/v1/rules", Rules, fake.rules);
         is!("/api/v1/backends", Backends, fake.backends);
         is!("/api/v1/limits", Limits, fake.limits);
+        is!("/api/v1/bans", Bans, fake.bans);
     }
 
     #[tokio::test]
@@ -272,5 +348,43 @@ mod tests {
         let answer = ask(&fake, &guard, "POST", "/api/v1/leave", "");
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
         assert_eq!(fake.left.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn an_order_reaches_the_node_and_is_told_in_words() {
+        let (fake, guard) = (Fake::busy(), Guard::new(None));
+        let path = "/api/v1/backends/drain";
+        let sent = send(&fake, &guard, "POST", path, "", br#"{"backend": "10.0.0.7:8081"}"#);
+        assert_eq!(sent.status(), StatusCode::OK);
+        assert_eq!(body(sent).await.trim_ascii(), br#"{"done":"done"}"#);
+        assert!(matches!(&fake.ordered.lock()[..], [Order::Drain(_)]));
+    }
+
+    #[tokio::test]
+    async fn an_order_that_cannot_be_is_told_why() {
+        let guard = Guard::new(None);
+        for (denied, status) in [
+            (Denied::Unknown("no backend".into()), StatusCode::NOT_FOUND),
+            (Denied::Conflict("the last backend".into()), StatusCode::CONFLICT),
+        ] {
+            let what = denied.text().to_owned();
+            let fake = Fake { denies: Some(denied), ..Fake::busy() };
+            let sent =
+                send(&fake, &guard, "POST", "/api/v1/bans", "", br#"{"client": "10.0.0.1"}"#);
+            assert_eq!(sent.status(), status);
+            assert_eq!(
+                body(sent).await.trim_ascii(),
+                json!({ "error": what }).to_string().as_bytes()
+            );
+        }
+        let fake = Fake::busy();
+        let sent = send(&fake, &guard, "POST", "/api/v1/bans", "", b"{}");
+        assert_eq!(sent.status(), StatusCode::BAD_REQUEST);
+        for path in ["/api/v1/bans/lift", "/api/v1/backends/add"] {
+            assert_eq!(get(&fake, path).status(), StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let answer = ask(&fake, &guard, "DELETE", "/api/v1/bans", "");
+        assert_eq!(answer.headers()[ALLOW], "GET, HEAD, POST");
+        assert!(fake.ordered.lock().is_empty());
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::{BodyExt, Limited};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::guard::Guard;
+use super::orders::MOST_BODY;
 use super::routes;
 use super::sources::Sources;
 use crate::base::{Drain, Draining};
@@ -40,7 +42,7 @@ pub struct ServerPlan {
     /// Connections at once. One more and the *oldest* is cut, so that idle or hostile ones can
     /// never keep a probe out.
     pub max_connections: usize,
-    /// Time for one request's head, and so also for silence between two requests.
+    /// Time for one request's head, for its body, and so also for silence between two requests.
     pub header_timeout: Duration,
     /// Age at which a connection is closed after its current answer; bounds a client that does not
     /// read what it asked for.
@@ -121,8 +123,8 @@ async fn attend(stream: TcpStream, shared: Arc<Shared>, mut drain: Drain) {
         .max_headers(MAX_HEADERS)
         .half_close(true);
     let service = service_fn(move |request| {
-        let answer = answer(request, local, &shared);
-        async move { Ok::<_, Infallible>(answer) }
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(request, local, &shared).await) }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
@@ -136,13 +138,25 @@ async fn attend(stream: TcpStream, shared: Arc<Shared>, mut drain: Drain) {
     let _ = tokio::time::timeout(PARTING, connection).await;
 }
 
-fn answer(
+async fn answer(
     request: hyper::Request<hyper::body::Incoming>,
     local: SocketAddr,
     shared: &Shared,
 ) -> routes::Answer {
-    let (head, _body) = request.into_parts();
-    routes::answer(&head, local, &shared.guard, &*shared.sources)
+    let (head, body) = request.into_parts();
+    let let_in = match routes::let_in(&head, local, &shared.guard) {
+        Ok(let_in) => let_in,
+        Err(refused) => return *refused,
+    };
+    if !let_in.has_body() {
+        return routes::answer(let_in, &[], &*shared.sources);
+    }
+    let read = Limited::new(body, MOST_BODY).collect();
+    match tokio::time::timeout(shared.plan.header_timeout, read).await {
+        Ok(Ok(body)) => routes::answer(let_in, &body.to_bytes(), &*shared.sources),
+        Ok(Err(_)) => routes::too_large(),
+        Err(_) => routes::too_slow(),
+    }
 }
 
 /// Open descriptors of nothing, closed one by one when accepting finds none left.

@@ -128,6 +128,47 @@ pub struct Opinion {
     pub seq: u64,
 }
 
+/// `GET /api/v1/bans`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bans {
+    /// In the order of addresses.
+    pub bans: Vec<Ban>,
+}
+
+/// One ban.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ban {
+    /// An address or a network.
+    pub client: String,
+    /// Seconds until it ends; `None`: when it is lifted.
+    pub left_s: Option<f64>,
+    /// Whether live connections were cut.
+    pub cut: bool,
+    /// The node where it was ordered.
+    pub by: String,
+    /// About when it was ordered, RFC 3339 UTC.
+    pub since: String,
+}
+
+/// One act on a backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OverlayAct {
+    /// Rule.
+    pub rule: String,
+    /// Backend.
+    pub backend: String,
+    /// `drain`, `add`, `remove` or `weight`.
+    pub act: String,
+    /// Of `add` and `weight`.
+    pub weight: Option<u32>,
+    /// The node where it was ordered.
+    pub by: String,
+    /// About when it was ordered, RFC 3339 UTC.
+    pub since: String,
+    /// Why it does not hold on this node; `None`: it does.
+    pub idle: Option<String>,
+}
+
 /// `GET /api/v1/limits`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
@@ -193,6 +234,12 @@ pub struct Status {
     pub pid: u32,
     /// Gossip, when this node is in a cluster.
     pub gossip: Option<GossipStatus>,
+    /// Bans that hold.
+    #[serde(default)]
+    pub bans: usize,
+    /// What acts changed about backends.
+    #[serde(default)]
+    pub overlay: Vec<OverlayAct>,
 }
 
 /// The configuration that runs.

@@ -1,5 +1,6 @@
 //! Where the shown values come from: the node implements this, so that admin knows no wing.
 
+use super::orders::{Denied, Order};
 use super::shapes;
 
 /// What admin asks of the node. Called on the control runtime, never on a worker.
@@ -14,6 +15,13 @@ pub trait Sources: Send + Sync {
     fn backends(&self) -> shapes::Backends;
     /// `/api/v1/limits`.
     fn limits(&self) -> shapes::Limits;
+    /// `/api/v1/bans`.
+    fn bans(&self) -> shapes::Bans;
+    /// Orders something of the whole cluster; what that comes to, in words.
+    ///
+    /// # Errors
+    /// Why it is not carried out.
+    fn order(&self, order: Order) -> Result<String, Denied>;
     /// What `/metrics` adds to the shapes above.
     fn metrics(&self) -> Metrics;
     /// `Err` with the reasons when `/readyz` should fail.
@@ -35,6 +43,10 @@ pub struct Metrics {
     pub accept_pauses: Vec<(&'static str, u64)>,
     /// Access log lines dropped because the writer could not keep up.
     pub access_log_dropped: u64,
+    /// Acts that hold, by kind (`ban`, `drain`, `backend`).
+    pub acts: Vec<(&'static str, u64)>,
+    /// Acts that found no room.
+    pub acts_refused: u64,
     /// Gossip, when in a cluster.
     pub gossip: Option<GossipMetrics>,
 }

@@ -1,6 +1,6 @@
 //! What the commands print for people: aligned columns that fit 100 characters.
 
-use super::shapes::{Backend, Backends, Limits, Members, Rules, Status};
+use super::shapes::{Backend, Backends, Bans, Limits, Members, OverlayAct, Rules, Status};
 use super::words;
 
 /// Widest line; where names are long, the widest column is cut with `…`.
@@ -214,6 +214,39 @@ pub fn limits(view: &Limits) -> String {
     table.render()
 }
 
+/// `tidegate bans`.
+pub fn bans(view: &Bans) -> String {
+    if view.bans.is_empty() {
+        return "nobody is banned\n".to_owned();
+    }
+    let mut table = Table::new(&["CLIENT", ">LEFT", "CUT", "BY", "SINCE"]);
+    for ban in &view.bans {
+        table.rows.push(vec![
+            ban.client.clone(),
+            ban.left_s.map_or_else(|| "for ever".to_owned(), words::seconds),
+            if ban.cut { "yes" } else { "-" }.to_owned(),
+            ban.by.clone(),
+            ban.since.clone(),
+        ]);
+    }
+    table.render()
+}
+
+/// An act on a backend, in a line.
+pub(super) fn overlay(act: &OverlayAct) -> String {
+    let weight = act.weight.map(|weight| format!(" {weight}")).unwrap_or_default();
+    let idle = act.idle.as_ref().map(|idle| format!("; does not hold: {idle}"));
+    format!(
+        "{} {}: {}{weight} (by {}, {}){}",
+        act.rule,
+        act.backend,
+        act.act,
+        act.by,
+        act.since,
+        idle.unwrap_or_default()
+    )
+}
+
 /// `tidegate status`: one figure a line.
 pub fn status(view: &Status) -> String {
     let mut lines = Lines::default();
@@ -233,6 +266,12 @@ pub fn status(view: &Status) -> String {
         for fault in view.config.error.as_deref().unwrap_or_default().lines() {
             lines.add("", fault);
         }
+    }
+    if view.bans > 0 {
+        lines.add("bans", &view.bans.to_string());
+    }
+    for (at, act) in view.overlay.iter().enumerate() {
+        lines.add(if at == 0 { "overlay" } else { "" }, &overlay(act));
     }
     match &view.gossip {
         None => lines.add("gossip", "alone, no cluster is configured"),
@@ -315,6 +354,26 @@ web   cluster  token_bucket     300    600      1100      100       2200    12
     }
 
     #[test]
+    fn bans_stand_in_columns() {
+        let want = "\
+CLIENT             LEFT  CUT  BY  SINCE
+203.0.113.7       9m50s  yes  n2  2026-01-02T03:04:05Z
+2001:db8::/32  for ever  -    n1  2026-01-02T03:04:05Z
+";
+        assert_eq!(bans(&Fake::busy().bans), want);
+        assert_eq!(bans(&Bans::default()), "nobody is banned\n");
+    }
+
+    #[test]
+    fn an_act_that_does_not_hold_says_why() {
+        let mut act = Fake::busy().status.overlay[0].clone();
+        (act.act, act.weight) = ("weight".into(), Some(3));
+        act.idle = Some("no rule of this name here".into());
+        let want = "web 10.0.0.8:8081: weight 3 (by n2, 2026-01-02T03:04:05Z); does not hold: no rule of this name here";
+        assert_eq!(overlay(&act), want);
+    }
+
+    #[test]
     fn a_status_tells_what_is_wrong() {
         let mut view = Fake::busy().status;
         view.ready = false;
@@ -337,6 +396,8 @@ config         ab12cd34, loaded 2026-01-02T03:04:05Z
 config file    has faults, so the configuration above runs on:
                lb.yaml:3: a
                lb.yaml:4: b
+bans           2
+overlay        web 10.0.0.8:8081: drain (by n2, 2026-01-02T03:04:05Z)
 gossip         10.0.0.1:9090, 2 alive
 authenticated  NO: keep it on a private network
 not let in     n7 holds the address

@@ -72,6 +72,10 @@ pub struct Figures {
     pub asks_crowded: u64,
     /// Asks that ended because the agent stood still.
     pub asks_stuck: u64,
+    /// Acts held, those that are over included.
+    pub acts: u64,
+    /// Acts that found no room.
+    pub acts_refused: u64,
     /// Writes of the state directory that went well, and that failed.
     pub state_writes: (u64, u64),
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Notify, oneshot};
 
 use super::ClusterPlan;
+use super::acts::Acts;
 use super::desk::{Desk, DeskClock};
 use super::figures::Figures;
 use super::private::is_public;
@@ -33,6 +34,8 @@ pub struct Windows {
     pub holder: Arc<dyn Holder>,
     /// Own verdicts on backends.
     pub verdicts: Arc<Verdicts>,
+    /// What operators did.
+    pub acts: Arc<Acts>,
     /// Digest of the configuration that runs.
     pub config_digest: View<String>,
     /// Resolves seeds.
@@ -47,6 +50,7 @@ impl Windows {
             levels: Arc::new(Alone),
             holder: Arc::new(Alone),
             verdicts: Arc::default(),
+            acts: Acts::empty(),
             config_digest,
             resolver,
         }
@@ -189,7 +193,7 @@ impl Cluster {
         let socket = bind_udp(plan.bind).map_err(bind_error)?;
         let bound = socket.local_addr().map_err(bind_error)?;
 
-        let (node, state, keeper) = remembered(&plan)?;
+        let (node, state, keeper) = remembered(&plan, &windows.acts)?;
 
         let began = time::now();
         let (members_in, members) = publish_and_view(Vec::new());
@@ -218,6 +222,8 @@ impl Cluster {
         windows.ledger.on_urgent(Box::new(move || wake.notify_one()));
         let wake = Arc::clone(&urgent);
         windows.holder.on_urgent(Box::new(move || wake.notify_one()));
+        let wake = Arc::clone(&urgent);
+        windows.acts.on_change(move || wake.notify_one());
         let agent = Agent {
             plan,
             windows,
@@ -345,24 +351,31 @@ impl Drop for Cluster {
 }
 
 /// Who this node is, what it remembers, and who will keep what it learns.
-fn remembered(plan: &ClusterPlan) -> Result<(NodeId, State, Option<Keeper>), ClusterError> {
+fn remembered(
+    plan: &ClusterPlan,
+    acts: &Arc<Acts>,
+) -> Result<(NodeId, State, Option<Keeper>), ClusterError> {
     let fresh = || -> Result<NodeId, ClusterError> {
         Ok(NodeId((random().map_err(ClusterError::Thread)? | 1).rotate_left(17)))
     };
     let Some(path) = &plan.state_dir else {
         tracing::info!(
             "no `cluster.state_dir`: after a restart this node has a new id, takes its place by the clock \
-             and by what peers know, and finds them by its seeds alone"
+             and by what peers know, and finds them by its seeds alone; bans and other acts come from peers, \
+             and are gone when all nodes are down at once"
         );
         return Ok((fresh()?, State::default(), None));
     };
     let dir = Dir::open(path)?;
     let (node, state) = match dir.read() {
-        Some(saved) => (saved.node, saved.state),
+        Some(saved) => {
+            acts.merge(time::now(), &saved.acts);
+            (saved.node, saved.state)
+        }
         None => (fresh()?, State::default()),
     };
     tracing::info!(%node, peers = state.peers.len(), path = %dir.path().display(), "state is kept");
-    let keeper = Keeper::start(dir, node).map_err(ClusterError::Thread)?;
+    let keeper = Keeper::start(dir, node, Arc::clone(acts)).map_err(ClusterError::Thread)?;
     Ok((node, state, Some(keeper)))
 }
 

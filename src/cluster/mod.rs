@@ -12,6 +12,7 @@
 //!
 //! The [`machine`] knows neither socket nor clock; [`Cluster`] runs one on a thread of its own.
 
+pub mod acts;
 pub mod asks;
 mod bf16;
 pub mod books;

@@ -152,6 +152,7 @@ impl Agent {
             levels: Arc::clone(&self.windows.levels),
             holder: Arc::clone(&self.windows.holder),
             verdicts: Arc::clone(&self.windows.verdicts),
+            acts: Arc::clone(&self.windows.acts),
         };
         Ok(Machine::new(setup, rooms, time::now()))
     }

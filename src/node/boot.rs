@@ -7,23 +7,28 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::acts::{Cutting, keep_acts};
 use super::build::{self, Rooms};
 use super::journal::Journal;
 use super::listeners::{ListenError, Listeners};
+use super::overlay;
 use super::report::Report;
 use crate::admin::{self, ServerPlan};
 use crate::base::drain::DrainSignal;
 use crate::base::{
-    Drain, NodeName, Publisher, drain_signal, publish_and_view, spawn_supervised, stable_hash, time,
+    Actor, BootId, Drain, NodeId, NodeName, Publisher, drain_signal, publish_and_view,
+    spawn_supervised, stable_hash, time,
 };
+use crate::cluster::acts::Acts;
 use crate::cluster::{Cluster, ClusterError, Windows};
 use crate::config::Plan;
 use crate::health::{NoPeers, Peers, Verdicts};
 use crate::net::{ResolveError, Resolver};
 use crate::proxy::{Snapshot, Workers};
-use crate::traffic::{Holdings, Limits};
+use crate::traffic::{Bans, Holdings, Limits};
 
 /// How long a node waits for its cluster before it is ready without it.
 const CLUSTER_PATIENCE: Duration = Duration::from_secs(3);
@@ -42,6 +47,10 @@ pub struct Node {
     pub(super) listeners: tokio::sync::Mutex<Listeners>,
     pub(super) workers: Workers,
     pub(super) cluster: Option<Cluster>,
+    pub(super) acts: Arc<Acts>,
+    pub(super) bans: Publisher<Bans>,
+    pub(super) cutting: Mutex<Cutting>,
+    acting: Mutex<Option<JoinHandle<()>>>,
     pub(super) draining: AtomicBool,
     pub(super) serving: AtomicBool,
     pub(super) drain: DrainSignal,
@@ -98,6 +107,11 @@ impl Node {
             .await
             .map_err(|error| BootError::Admin { address, error })?;
 
+        let name = match &plan.cluster {
+            Some(cluster) => cluster.node_name.clone(),
+            None => "local".into(),
+        };
+        let acts = Acts::new(writer(), &name);
         let cluster = match &plan.cluster {
             Some(cluster) => Some(Cluster::start(
                 cluster.clone(),
@@ -106,6 +120,7 @@ impl Node {
                     levels: limits.clone(),
                     holder: holdings.clone(),
                     verdicts: verdicts.clone(),
+                    acts: acts.clone(),
                     config_digest: digest_view,
                     resolver: resolver.clone(),
                 },
@@ -120,16 +135,16 @@ impl Node {
             Some(cluster) => cluster.peers(),
             None => Arc::new(NoPeers),
         };
-        let name = match &plan.cluster {
-            Some(cluster) => cluster.node_name.clone(),
-            None => "local".into(),
-        };
         let salt = plan.cluster.as_ref().map_or(0, |c| stable_hash(0, c.label.as_bytes()));
         let rooms =
             Rooms { resolver, verdicts, peers, limits, holdings, salt, secret: rand::random() };
 
         let (signal, drain) = drain_signal();
         let (snapshot, view) = publish_and_view(Snapshot::empty());
+        let (bans, _) = publish_and_view(Bans::default());
+        let changed = Arc::new(Notify::new());
+        let wake = Arc::clone(&changed);
+        acts.on_change(move || wake.notify_one());
         let workers =
             Workers::start(plan.workers, view, drain.clone()).map_err(BootError::Workers)?;
 
@@ -145,6 +160,10 @@ impl Node {
             listeners: tokio::sync::Mutex::default(),
             workers,
             cluster,
+            acts,
+            bans,
+            cutting: Mutex::default(),
+            acting: Mutex::new(None),
             draining: AtomicBool::new(false),
             serving: AtomicBool::new(false),
             drain: signal,
@@ -152,6 +171,8 @@ impl Node {
             admin: Mutex::new(None),
         });
         node.serve_admin(admin_listener, drain);
+        // What the disk kept holds before anybody is served.
+        node.publish_bans();
         if let Err(error) = node.take_over(node.first.clone()).await {
             // Peers may know this node already: it has left, it has not failed.
             if let Some(cluster) = &node.cluster {
@@ -160,6 +181,8 @@ impl Node {
             return Err(error);
         }
         node.serving.store(true, Relaxed);
+        let acting = keep_acts(Arc::downgrade(&node), changed);
+        *node.acting.lock() = Some(spawn_supervised("acts", acting));
         node.say_started();
         Ok(node)
     }
@@ -174,19 +197,30 @@ impl Node {
             let wanted = plan.rules.iter().flat_map(|rule| rule.listen.iter().copied());
             listeners.bind(wanted, self.first.workers, &plan.tcp)?
         };
-        let next = build::snapshot(&plan, &previous, &self.rooms).map_err(BootError::AccessLog)?;
+        let laid = self.acts.look(|store| overlay::laid(&plan, store, time::now()));
+        let next = build::snapshot(&laid, &previous, &self.rooms).map_err(BootError::AccessLog)?;
         build::first_checks(&next, &previous).await;
 
         // Those who wait at a listener that goes are still served by the rule they came for.
         listeners.close_unwanted(&bound, &self.workers).await;
-        self.rooms.limits.replace(build::limiters(&next));
         self.digest.publish(plan.digest.clone());
         self.plan.store(Arc::new(plan));
+        self.put_in_place(next, &previous);
+        listeners.open(bound, &self.workers);
+        Ok(())
+    }
+
+    /// Has `next` take the place of `previous`.
+    pub(super) fn put_in_place(&self, mut next: Snapshot, previous: &Snapshot) {
+        next.bans = self.bans.view();
+        self.rooms.limits.replace(build::limiters(&next));
+        let plan = self.plan();
+        self.drain_pools(&plan, &next);
         let next = Arc::new(next);
         self.snapshot.publish_shared(Arc::clone(&next));
-        listeners.open(bound, &self.workers);
-        build::close_replaced(&next, &previous);
-        Ok(())
+        build::close_replaced(&next, previous);
+        // Once more: a drain that came in between looked at the pools that were there before.
+        self.drain_pools(&plan, &next);
     }
 
     /// Opens the access log's file anew, as log rotation needs it.
@@ -249,8 +283,16 @@ impl Node {
     }
 }
 
+/// Who orders here: nobody else ever, and no former start of this node.
+fn writer() -> Actor {
+    Actor { node: NodeId(rand::random()), boot: BootId::new(0) }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
+        if let Some(acting) = self.acting.lock().take() {
+            acting.abort();
+        }
         if let Some(admin) = self.admin.lock().take() {
             admin.abort();
         }

@@ -9,6 +9,7 @@
 //! Nothing here is process-wide but what `run` does for the command line (signals, the log): the
 //! demo and the tests run several nodes in one process.
 
+mod acts;
 pub mod backend_server;
 mod boot;
 mod build;
@@ -18,6 +19,8 @@ mod drain;
 mod journal;
 mod listeners;
 mod logging;
+mod orders;
+mod overlay;
 mod reload;
 mod report;
 mod run;

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
+use super::acts::{Banned, written};
 use super::boot::Node;
+use super::overlay::Listed;
+use crate::admin::orders::{Denied, Order};
 use crate::admin::shapes;
 use crate::admin::sources::{
     GossipMetrics, LeaseMetrics, Metrics, PhaseMetrics, RuleMetrics, Sources,
 };
 use crate::balance::Policy;
 use crate::base::time;
+use crate::cluster::acts;
 use crate::health;
 use crate::proxy::Rule;
 use crate::traffic::{Algorithm, LimitScope};
@@ -67,6 +72,17 @@ impl Sources for Report {
         })
     }
 
+    fn bans(&self) -> shapes::Bans {
+        self.ask(|node| shapes::Bans { bans: node.bans().into_iter().map(ban_shape).collect() })
+    }
+
+    fn order(&self, order: Order) -> Result<String, Denied> {
+        match self.0.upgrade() {
+            Some(node) => node.order(order),
+            None => Err(Denied::Conflict("this node has stopped".to_owned())),
+        }
+    }
+
     fn metrics(&self) -> Metrics {
         self.ask(metrics)
     }
@@ -93,6 +109,8 @@ fn status(node: &Node) -> shapes::Status {
         not_ready: ready.err().unwrap_or_default(),
         config: node.journal.status(),
         connections: node.workers.live(),
+        bans: node.bans().len(),
+        overlay: node.overlay().into_iter().map(overlay_shape).collect(),
         workers: node.first.workers,
         pid: std::process::id(),
         gossip: node.cluster.as_ref().map(|cluster| shapes::GossipStatus {
@@ -111,6 +129,37 @@ fn status(node: &Node) -> shapes::Status {
 fn state_dir(node: &Node) -> Option<String> {
     let dir = node.first.cluster.as_ref()?.state_dir.as_ref()?;
     Some(dir.display().to_string())
+}
+
+fn ban_shape(ban: Banned) -> shapes::Ban {
+    let left = |ends: Instant| ends.saturating_duration_since(time::now()).as_secs_f64();
+    shapes::Ban {
+        client: written(ban.client),
+        left_s: ban.ends.map(left),
+        cut: ban.cut,
+        by: ban.by,
+        since: time::rfc3339(ban.since_ms),
+    }
+}
+
+fn overlay_shape(listed: Listed) -> shapes::OverlayAct {
+    let (act, weight) = match listed.order {
+        acts::Order::Drain { .. } => ("drain", None),
+        acts::Order::Add { weight } => ("add", Some(weight)),
+        acts::Order::Weight { weight, .. } => ("weight", Some(weight)),
+        acts::Order::Remove { .. } | acts::Order::Lifted | acts::Order::Ban { .. } => {
+            ("remove", None)
+        }
+    };
+    shapes::OverlayAct {
+        rule: listed.place.rule.to_string(),
+        backend: listed.place.backend.to_string(),
+        act: act.to_owned(),
+        weight,
+        by: listed.by,
+        since: time::rfc3339(listed.since_ms),
+        idle: listed.idle.map(str::to_owned),
+    }
 }
 
 fn members(node: &Node) -> shapes::Members {
@@ -258,6 +307,8 @@ fn metrics(node: &Node) -> Metrics {
         reloads: node.journal.reloads(),
         config_loaded_at: node.journal.loaded_at(),
         accept_pauses: node.workers.accept_pauses(),
+        acts: node.act_counts(),
+        acts_refused: node.acts.look(|store| store.refused()),
         access_log_dropped: snapshot.access_log.as_ref().map_or(0, |log| log.dropped()),
         gossip: node.cluster.as_ref().map(|cluster| {
             let figures = cluster.figures();

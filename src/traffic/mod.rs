@@ -31,8 +31,8 @@ mod table;
 
 pub use access::Access;
 pub use ask::{Answer, Answering, Ask, Asking};
-pub use caps::{CapReached, Caps, Denied, Permit};
 pub use bans::Bans;
+pub use caps::{CapReached, Caps, Denied, Permit};
 pub use client_pacers::{ClientPace, ClientPacers};
 pub use counts::LimitCounts;
 pub(crate) use holdings::spare;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tidegate::base::{Actor, BootId, NodeId, time};
+use tidegate::cluster::acts::{Acts, Row};
 use tidegate::cluster::asks::Ticket;
 use tidegate::cluster::exchange::INTERVAL;
 use tidegate::cluster::machine::{Input, Machine, Output, Rooms, Setup};
@@ -62,6 +63,7 @@ pub(crate) const BAD: Links = Links {
 pub(crate) struct Disk {
     pub(crate) node: u64,
     pub(crate) state: State,
+    pub(crate) acts: Vec<Row>,
 }
 /// Sites 50 ms apart whose links lose 2 %.
 pub(crate) const FAR: Links = Links {
@@ -89,6 +91,7 @@ pub(crate) struct Host {
     pub(crate) verdicts: Arc<Verdicts>,
     /// Permits that its process holds.
     pub(crate) holdings: Arc<Holdings>,
+    pub(crate) acts: Arc<Acts>,
     /// Added to the wall clock when a process starts.
     pub(crate) clock_off_ms: i64,
     /// What it keeps over restarts, when it has a disk.
@@ -237,6 +240,7 @@ impl Fabric {
             rung: Arc::default(),
             verdicts: Arc::default(),
             holdings: Arc::default(),
+            acts: Acts::empty(),
             clock_off_ms: 0,
             disk: None,
             boots: 0,
@@ -301,6 +305,11 @@ impl Fabric {
         }
         rooms.verdicts = host.verdicts.clone();
         rooms.holder = host.holdings.clone();
+        host.acts = Acts::new(setup.actor, &setup.name);
+        if let Some(disk) = &host.disk {
+            host.acts.merge(self.now, &disk.acts);
+        }
+        rooms.acts = host.acts.clone();
         host.boot = setup.actor.boot.bits();
         host.machine = Some(Machine::new(setup, rooms, self.now));
         host.stalled = false;
@@ -390,6 +399,7 @@ impl Fabric {
                     let state = machine.state(self.now);
                     if let Some(disk) = &mut host.disk {
                         disk.state = state;
+                        disk.acts = host.acts.rows(self.now);
                     }
                 }
             }

@@ -85,7 +85,9 @@ fn three() -> Vec<Node> {
 #[test]
 fn three_nodes_find_each_other_and_share_counters_verdicts_and_digests() {
     let nodes = three();
-    assert!(nodes.iter().all(|node| node.cluster.answered() && !node.cluster.impaired()));
+    eventually("each has heard what peers know", Duration::from_secs(3), || {
+        nodes.iter().all(|node| node.cluster.answered() && !node.cluster.impaired())
+    });
     eventually("everybody knows how many share", Duration::from_secs(5), || {
         nodes.iter().all(|node| node.book.nodes() == 3)
     });

@@ -1,5 +1,6 @@
 //! Clusters: many gossip machines on a simulated fabric in virtual time, and real ones on loopback.
 
+mod acts;
 mod bars;
 mod counters;
 mod crowd;

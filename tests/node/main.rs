@@ -1,6 +1,7 @@
 //! Whole nodes in this process, as `tidegate run` starts them but for signals: reload, drain, and a
 //! cluster that shares a limit.
 
+mod acts;
 mod cluster;
 mod ending;
 mod pages;

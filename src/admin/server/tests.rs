@@ -201,6 +201,57 @@ async fn leave_is_heard_from_this_machine_and_not_from_its_browser() {
     assert_eq!(node.fake.left.load(Ordering::Relaxed), 1);
 }
 
+fn ban(headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST /api/v1/bans HTTP/1.1\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+#[tokio::test]
+async fn a_page_that_a_browser_has_open_bans_nobody() {
+    let node = start(usual()).await;
+    let body = r#"{"client": "10.0.0.1"}"#;
+    for foreign in [
+        "Host: evil.example\r\n",
+        "Host: localhost\r\nOrigin: http://evil.example\r\n",
+        "Host: localhost\r\nOrigin: null\r\nContent-Type: text/plain\r\n",
+    ] {
+        let answer = node.say(ban(foreign, body).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{foreign}: {answer}");
+    }
+    let get = node.get("/api/v1/bans?client=10.0.0.1").await;
+    assert!(get.starts_with("HTTP/1.1 200 "), "{get}");
+    assert!(node.fake.ordered.lock().is_empty());
+    let answer = node.say(ban("Host: localhost\r\n", body).as_bytes()).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("{\"done\":\"done\"}\n"),
+        "{answer}"
+    );
+    assert_eq!(node.fake.ordered.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_is_bounded_in_size_and_in_time() {
+    let plan = ServerPlan { header_timeout: Duration::from_millis(300), ..usual() };
+    let node = start(plan).await;
+    let large = format!("{{\"client\": \"{}\"}}", "1".repeat(5000));
+    let answer = node.say(ban("Host: localhost\r\n", &large).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let chunked =
+        "POST /api/v1/bans HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let endless = format!("{chunked}{}", format!("fff\r\n{}\r\n", "a".repeat(0xfff)).repeat(4));
+    let answer = node.say(endless.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+
+    let mut slow = node.connect().await;
+    let half = ban("Host: localhost\r\n", r#"{"client": "10.0.0.1"}"#);
+    slow.write_all(&half.as_bytes()[..half.len() - 5]).await.unwrap();
+    let answer = rest(&mut slow).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(node.fake.ordered.lock().is_empty());
+}
+
 #[tokio::test]
 async fn a_draining_node_still_answers_and_ends_when_it_is_over() {
     let node = start(usual()).await;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::{Machine, Output};
 use crate::base::Actor;
 use crate::cluster::MOST_MEMBERS;
+use crate::cluster::acts::Row;
 use crate::cluster::budget::Priority;
 use crate::cluster::identity::Identity;
 use crate::cluster::private::is_public;
@@ -44,6 +45,8 @@ impl Machine {
                             | Record::AskHealth
                             | Record::HealthBeat(_)
                             | Record::ViewBeat(_)
+                            | Record::ActsBeat(_)
+                            | Record::AskActs(_)
                     );
                     if ask && !asked.insert(mem::discriminant(&record)) {
                         return Err(Reason::Undecodable);
@@ -147,6 +150,11 @@ impl Machine {
             | Record::LeaseAsk(_)
             | Record::LeaseBook(_)
             | Record::LeasePing(_) => self.hear_lease(now, peer, record),
+            Record::ActsBeat(beat) => self.hear_acts_beat(now, peer, beat),
+            Record::AskActs(ask) => self.answer_acts(now, peer, &ask),
+            Record::Ban(ban) => self.hear_act(now, &Row::Ban(ban)),
+            Record::Drain(drain) => self.hear_act(now, &Row::Drain(drain)),
+            Record::Backend(backend) => self.hear_act(now, &Row::Backend(backend)),
             // Right in itself, but not where it came.
             _ => return Err(Reason::Undecodable),
         }

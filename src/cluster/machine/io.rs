@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Actor, NodeName};
+use crate::cluster::acts::Acts;
 use crate::cluster::asks::Ticket;
 use crate::cluster::exchange::INTERVAL;
 use crate::cluster::profile::Profile;
@@ -78,6 +79,8 @@ pub struct Rooms {
     pub holder: Arc<dyn Holder>,
     /// Own verdicts.
     pub verdicts: Arc<Verdicts>,
+    /// What operators did.
+    pub acts: Arc<Acts>,
 }
 
 impl Rooms {
@@ -88,6 +91,7 @@ impl Rooms {
             levels: Arc::new(Alone),
             holder: Arc::new(Alone),
             verdicts: Arc::default(),
+            acts: Acts::empty(),
         }
     }
 }

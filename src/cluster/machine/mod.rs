@@ -1,6 +1,7 @@
 //! The gossip machine: everything a node does in its cluster, without socket, clock or task. Input
 //! comes with the time it came at; what is to be done is polled. A thousand of them run in one test.
 
+mod acts;
 mod asking;
 mod hear;
 mod io;
@@ -60,6 +61,7 @@ pub struct Machine {
     outputs: VecDeque<Output>,
     compare: view::Compare,
     memory: memory::Memory,
+    telling: acts::Telling,
     meta_seq: u64,
     next_upkeep: Instant,
     look_again: bool,
@@ -111,6 +113,7 @@ impl Machine {
             outputs: VecDeque::from([Output::Members]),
             compare: view::Compare::new(now),
             memory: memory::Memory::new(setup.state.clone()),
+            telling: acts::Telling::new(now),
             meta_seq: 1,
             next_upkeep: now,
             look_again: true,
@@ -215,9 +218,9 @@ impl Machine {
             .collect()
     }
 
-    /// Some peer answered, or there are none to ask.
+    /// Some peer answered and has the acts that we have, or there are none to ask.
     pub fn answered(&self) -> bool {
-        self.answered || !self.setup.seeds
+        (self.answered && self.telling.compared) || !self.setup.seeds
     }
 
     /// This node rather than its backends is ill.
@@ -300,6 +303,8 @@ impl Machine {
             asks: self.asks.counts,
             asks_crowded: 0,
             asks_stuck: 0,
+            acts: self.rooms.acts.digest().count.into(),
+            acts_refused: self.rooms.acts.look(|store| store.refused()),
             state_writes: (0, 0),
         }
     }

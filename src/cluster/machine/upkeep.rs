@@ -54,6 +54,7 @@ impl Machine {
             self.complain(now);
             self.look_after_leases(now);
         }
+        self.tell_acts(now);
         self.remember();
         self.tell_suspects(now);
         for (to, payload) in self.driver.take_sends() {
@@ -113,6 +114,7 @@ impl Machine {
             MemberState::Alive => {
                 self.herald.found(identity.address);
                 self.told.hurry(now);
+                self.beat_acts(now, *identity);
             }
             // Perhaps it is there again under a new boot, and nobody else asks it.
             MemberState::Suspect | MemberState::Failed => self.herald.lost(now, identity.address),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::State;
 use crate::base::{NodeId, time};
+use crate::cluster::acts::{BackendRow, BanRow, DrainRow, MEMORY, Row};
 
 const FILE: &str = "state.json";
 const BESIDE: &str = "state.json.new";
@@ -44,6 +45,8 @@ pub struct Saved {
     pub node: NodeId,
     /// Generation and peers.
     pub state: State,
+    /// What operators did; on disk also what was lifted lately.
+    pub acts: Vec<Row>,
 }
 
 /// The file, for people to read as well.
@@ -59,6 +62,16 @@ struct Shape {
     saved_ms: u64,
     generation: u64,
     peers: Vec<PeerShape>,
+    #[serde(default)]
+    acts: ActsShape,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct ActsShape {
+    bans: Vec<BanRow>,
+    drains: Vec<DrainRow>,
+    backends: Vec<BackendRow>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -186,6 +199,7 @@ fn encode(saved: &Saved) -> io::Result<Vec<u8>> {
         saved_ms: now,
         generation: saved.state.generation,
         peers: peers.iter().map(|(&address, &seen_ms)| PeerShape { address, seen_ms }).collect(),
+        acts: ActsShape::of(&saved.acts),
     };
     let mut bytes = serde_json::to_vec_pretty(&shape)?;
     bytes.push(b'\n');
@@ -203,8 +217,50 @@ fn understand(text: &[u8]) -> Result<Saved, String> {
     let node = node.ok_or_else(|| format!("`{}` is not a node id", shape.node_id))?;
     let peers = shape.peers.iter().map(|peer| (peer.address, peer.seen_ms)).collect();
     let mut state = State { generation: shape.generation, peers };
-    state.prune(time::unix_ms());
-    Ok(Saved { node: NodeId(node), state })
+    let now = time::unix_ms();
+    state.prune(now);
+    let acts = shape.acts.after(now.saturating_sub(shape.saved_ms));
+    Ok(Saved { node: NodeId(node), state, acts })
+}
+
+impl ActsShape {
+    fn of(rows: &[Row]) -> Self {
+        let mut shape = ActsShape::default();
+        for row in rows.iter().cloned() {
+            match row {
+                Row::Ban(ban) => shape.bans.push(ban),
+                Row::Drain(drain) => shape.drains.push(drain),
+                Row::Backend(backend) => shape.backends.push(backend),
+            }
+        }
+        shape
+    }
+
+    /// What still counts `gone` milliseconds after it was written. A clock set back meanwhile only makes
+    /// that less than it is.
+    fn after(self, gone: u64) -> Vec<Row> {
+        let all = self.bans.len() + self.drains.len() + self.backends.len();
+        if gone > MEMORY.as_millis() as u64 {
+            if all > 0 {
+                tracing::warn!(
+                    acts = all,
+                    "the kept acts are older than a week, and may have been lifted since: forgotten"
+                );
+            }
+            return Vec::new();
+        }
+        let bans = self.bans.into_iter().map(Row::Ban);
+        let drains = self.drains.into_iter().map(Row::Drain);
+        let mut rows: Vec<Row> =
+            bans.chain(drains).chain(self.backends.into_iter().map(Row::Backend)).collect();
+        for row in &mut rows {
+            let stamp = row.stamp_mut();
+            for left in [&mut stamp.left_ms, &mut stamp.keep_ms].into_iter().flatten() {
+                *left = left.saturating_sub(gone);
+            }
+        }
+        rows
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::State;
 use super::dir::{Dir, Saved};
-use crate::base::NodeId;
+use crate::base::{NodeId, time};
+use crate::cluster::acts::Acts;
 
 /// Least time between two writes: a flood of changes must not become a flood of syncs.
 const BETWEEN: Duration = Duration::from_secs(1);
@@ -70,16 +71,19 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Begins to keep the state of `node` in `dir`.
+    /// Begins to keep the state of `node`, with its `acts`, in `dir`.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(dir: Dir, node: NodeId) -> io::Result<Keeper> {
+    pub fn start(dir: Dir, node: NodeId, acts: Arc<Acts>) -> io::Result<Keeper> {
         let shared = Arc::new(Shared::default());
         let thread = Builder::new().name("state".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             move || {
-                work(&shared, |state| dir.write(&Saved { node, state: state.clone() }));
+                work(&shared, |state| {
+                    let acts = acts.rows(time::now());
+                    dir.write(&Saved { node, state: state.clone(), acts })
+                });
                 // The lock goes before the end is said: who starts next must find it free.
                 drop(dir);
                 shared.desk.lock().ended = true;
@@ -168,7 +172,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::base::time;
 
     fn state(generation: u64) -> State {
         State { generation, ..State::default() }
@@ -185,14 +188,15 @@ mod tests {
     #[test]
     fn the_newest_state_is_on_disk_when_the_keeper_is_gone_and_the_lock_is_free() {
         let home = tempfile::tempdir().unwrap();
-        let keeper = Keeper::start(Dir::open(home.path()).unwrap(), NodeId(7)).unwrap();
+        let keeper =
+            Keeper::start(Dir::open(home.path()).unwrap(), NodeId(7), Acts::empty()).unwrap();
         let news = keeper.news();
         for generation in 1..=1000 {
             keeper.keep(state(generation));
         }
         drop(keeper);
         let saved = Dir::open(home.path()).unwrap().read().unwrap();
-        assert_eq!(saved, Saved { node: NodeId(7), state: state(1000) });
+        assert_eq!(saved, Saved { node: NodeId(7), state: state(1000), acts: Vec::new() });
         assert!(news.written() <= 4, "{} writes", news.written());
     }
 
@@ -200,7 +204,7 @@ mod tests {
     fn a_disk_that_fails_is_counted_and_tried_again() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("dir");
-        let keeper = Keeper::start(Dir::open(&path).unwrap(), NodeId(7)).unwrap();
+        let keeper = Keeper::start(Dir::open(&path).unwrap(), NodeId(7), Acts::empty()).unwrap();
         // A file where the directory was.
         fs::remove_dir_all(&path).unwrap();
         fs::write(&path, "in the way").unwrap();

@@ -55,14 +55,24 @@ pub enum Kind {
     Health = 5,
     /// Comparing views of who is there.
     View = 6,
+    /// What operators did to the cluster.
+    Acts = 8,
     /// Permits of caps over the cluster.
     Lease = 10,
 }
 
 impl Kind {
     /// All kinds, in wire order.
-    pub const ALL: [Kind; 7] =
-        [Kind::Swim, Kind::Join, Kind::Meta, Kind::Counters, Kind::Health, Kind::View, Kind::Lease];
+    pub const ALL: [Kind; 8] = [
+        Kind::Swim,
+        Kind::Join,
+        Kind::Meta,
+        Kind::Counters,
+        Kind::Health,
+        Kind::View,
+        Kind::Acts,
+        Kind::Lease,
+    ];
 
     /// As metrics call it.
     pub fn label(self) -> &'static str {
@@ -73,6 +83,7 @@ impl Kind {
             Kind::Counters => "counters",
             Kind::Health => "health",
             Kind::View => "view",
+            Kind::Acts => "acts",
             Kind::Lease => "lease",
         }
     }

@@ -16,6 +16,7 @@ use super::encoding::{Undecodable, decode, encode};
 use super::lease::{LeaseAsk, LeaseBook, LeaseLoans, LeasePing, LeaseTold};
 use super::limits::{Hot, Levels, Reports, TokenAnswer, TokenAsk};
 use crate::base::Actor;
+use crate::cluster::acts::{ActsBeat, AskActs, BackendRow, BanRow, DrainRow};
 use crate::cluster::identity::Identity;
 
 pub use health::{HealthBeat, HealthPart, HealthRow};
@@ -68,6 +69,16 @@ pub enum Record {
     LeaseBook(LeaseBook),
     /// Are you there?
     LeasePing(LeasePing),
+    /// What all my acts amount to.
+    ActsBeat(ActsBeat),
+    /// Tell me the acts that I lack.
+    AskActs(AskActs),
+    /// A ban.
+    Ban(BanRow),
+    /// A drain.
+    Drain(DrainRow),
+    /// A change of a rule's backends.
+    Backend(BackendRow),
 }
 
 /// A node asks to be let in. Without a good nonce it gets a challenge, sent to the address that it
@@ -170,6 +181,11 @@ impl Record {
             Record::LeaseAsk(_) => 62,
             Record::LeaseBook(_) => 63,
             Record::LeasePing(_) => 64,
+            Record::ActsBeat(_) => 40,
+            Record::AskActs(_) => 41,
+            Record::Ban(_) => 42,
+            Record::Drain(_) => 43,
+            Record::Backend(_) => 44,
         }
     }
 
@@ -198,6 +214,11 @@ impl Record {
             Record::LeaseAsk(body) => encode(body, out),
             Record::LeaseBook(body) => encode(body, out),
             Record::LeasePing(body) => encode(body, out),
+            Record::ActsBeat(body) => encode(body, out),
+            Record::AskActs(body) => encode(body, out),
+            Record::Ban(body) => encode(body, out),
+            Record::Drain(body) => encode(body, out),
+            Record::Backend(body) => encode(body, out),
             Record::AskMeta | Record::AskHealth => {}
         }
         let length = (out.len() - length_at - 2) as u16;
@@ -235,6 +256,11 @@ impl Record {
             62 => Record::LeaseAsk(decode(body)?),
             63 => Record::LeaseBook(decode(body)?),
             64 => Record::LeasePing(decode(body)?),
+            40 => Record::ActsBeat(decode(body)?),
+            41 => Record::AskActs(decode(body)?),
+            42 => Record::Ban(decode::<BanRow>(body)?.checked()?),
+            43 => Record::Drain(decode::<DrainRow>(body)?.checked()?),
+            44 => Record::Backend(decode::<BackendRow>(body)?.checked()?),
             _ => return Ok(None),
         }))
     }
@@ -268,7 +294,7 @@ impl Refused {
 }
 
 /// Whether a peer's text may stand in a log line or a terminal.
-fn showable(text: &str) -> bool {
+pub(in crate::cluster) fn showable(text: &str) -> bool {
     text.len() <= MOST_TEXT && !text.chars().any(char::is_control)
 }
 

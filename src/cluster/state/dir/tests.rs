@@ -4,7 +4,11 @@ use super::*;
 
 fn saved() -> Saved {
     let peers = [("10.0.0.2:9090".parse().unwrap(), 4_000_000_000_000)].into();
-    Saved { node: NodeId(7), state: State { generation: 1_800_000_000_000, peers } }
+    Saved {
+        node: NodeId(7),
+        state: State { generation: 1_800_000_000_000, peers },
+        acts: Vec::new(),
+    }
 }
 
 fn files(path: &Path) -> Vec<String> {
