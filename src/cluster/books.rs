@@ -33,6 +33,11 @@ const NONE: u32 = u32::MAX;
 const SILENCE: Duration = Duration::from_secs(1);
 /// Rows that were silent for longer leave.
 const KEEP: Duration = Duration::from_secs(10);
+/// Rows of slow limits stay longer: what a node took of one is recent for so long that, told anew, it
+/// would be taken off once more.
+const KEEP_SLOW: Duration = Duration::from_secs(120);
+/// A limit of at most so many tokens per second is slow.
+const SLOW: f64 = 100.0;
 /// Between two levels told to one reporter without being asked.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Between two times that everybody is told of a key running low.
@@ -334,13 +339,14 @@ impl Books {
     /// Lets go of a part of what has become silent; call it regularly, at least every 10 s.
     pub fn sweep(&mut self, now: Moment, meter: &Meter) {
         let step = self.keys.len().div_ceil(ROUND);
+        let keep = if meter.rate() <= SLOW { KEEP_SLOW } else { KEEP };
         for _ in 0..step {
             let at = self.hand;
             self.hand = (self.hand + 1) % self.keys.len();
             if self.keys[at] == 0 {
                 continue;
             }
-            self.drop_rows(at, |row| since(row.heard, now.stamp()) > KEEP);
+            self.drop_rows(at, |row| since(row.heard, now.stamp()) > keep);
             self.settle(now, meter, at);
             let hot = self.hot[at];
             if hot != 0 && since(hot, now.stamp()) >= HOT_EVERY {

@@ -574,7 +574,7 @@ impl Limiter {
             key: KeyHash(key.hash()),
             total: slot.total,
             tenure: slot.tenure,
-            recent: meter.own(slot.own, now, self.nodes()).ceil() as u32,
+            recent: meter.own(slot.own, now, self.nodes()).round() as u32,
             level: answered.then(|| meter.level(slot.used, now) as f32),
         }
     }

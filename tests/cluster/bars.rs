@@ -155,7 +155,7 @@ fn a_fixed_window_is_one_window_over_the_cluster() {
 
 #[test]
 fn a_strict_limit_is_never_passed_and_waits_for_a_round_trip() {
-    for place in [lan(3), lan(10)] {
+    for place in [lan(3), lan(10), lan(30)] {
         for (rate, burst) in [(5.0, 5.0), (1.0, 1.0), (100.0, 10.0)] {
             let ((one, ten), tally, held) = place.small(rate, burst, 5.0);
             let what = format!("{} nodes, {rate}/s, burst {burst}", place.nodes);

@@ -119,6 +119,8 @@ impl World {
         fabric.run(2 * SECOND);
         let unix_ms = EPOCH_MS + (fabric.now - fabric.began).as_millis() as u64;
         let central = Limiter::new(plan.clone(), 7, 7, Origin { at: fabric.now, unix_ms });
+        // Nodes are not asked in step.
+        let due = (0..nodes).map(|_| fabric.rng.random_range(0.0..1.0)).collect();
         World {
             central,
             admitted: Vec::new(),
@@ -126,7 +128,7 @@ impl World {
             refused: 0,
             central_refused: 0,
             asked: 0,
-            due: vec![0.0; nodes],
+            due,
             began: fabric.now,
             holding: BTreeMap::new(),
             held: Vec::new(),

@@ -217,8 +217,11 @@ fn a_key_with_a_low_level_stays_when_its_reporters_are_silent() {
     let (mut a, _) = actors();
     a.spends(&mut books, &meter, 0, 80);
     (0..ROUND).for_each(|_| books.sweep(at(60_000), &meter));
+    // Of a slow limit the reporter is remembered longer than of a quick one.
+    assert_eq!(books.held(), (1, 1));
+    (0..ROUND).for_each(|_| books.sweep(at(121_000), &meter));
     assert_eq!(books.held(), (1, 0));
-    assert_eq!(level(&books, &meter, 60_000).round(), 26.0);
+    assert_eq!(level(&books, &meter, 121_000).round(), 32.0);
 }
 
 #[test]
