@@ -3,18 +3,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::base::time;
 use crate::traffic::{Answer, Answering, Ask, Asking};
 
 /// Asks that may wait for the agent.
 const MOST_WAITING: usize = 1024;
 /// How much longer than the machine a worker waits: then the agent itself stands still.
 const GRACE: Duration = Duration::from_millis(10);
+/// An agent that did not run for so long is no more. One that is only late, on a machine that is
+/// busy, is not a reason to let more in than a cap says.
+const GONE: Duration = Duration::from_secs(1);
 
 /// An ask on its way.
 pub(super) type Asked = (Ask, oneshot::Sender<Answer>);
@@ -26,8 +30,11 @@ pub(super) struct Desk {
 }
 
 /// What both sides share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct DeskClock {
+    began: Instant,
+    /// Milliseconds after `began` at which the agent last ran.
+    ran: AtomicU64,
     /// Microseconds that the machine gives an ask.
     patience: AtomicU64,
     /// Asks that were not taken, because too many were waiting already.
@@ -39,7 +46,13 @@ pub(super) struct DeskClock {
 impl Desk {
     pub(super) fn open() -> (Desk, Receiver<Asked>, Arc<DeskClock>) {
         let (asks, asked) = channel(MOST_WAITING);
-        let clock = Arc::new(DeskClock::default());
+        let clock = Arc::new(DeskClock {
+            began: time::now(),
+            ran: AtomicU64::new(0),
+            patience: AtomicU64::new(0),
+            crowded: AtomicU64::new(0),
+            stuck: AtomicU64::new(0),
+        });
         (Desk { asks, clock: Arc::clone(&clock) }, asked, clock)
     }
 }
@@ -55,18 +68,34 @@ impl Asking for Desk {
         Box::pin(async move {
             match timeout(patience + GRACE, answered).await {
                 Ok(Ok(answer)) => answer,
-                Ok(Err(_)) | Err(_) => {
-                    self.clock.stuck.fetch_add(1, Ordering::Relaxed);
-                    Answer::Nobody
-                }
+                // It begins anew.
+                Ok(Err(_)) => self.clock.lose(),
+                Err(_) => match (self.clock.lose(), ask) {
+                    (_, Ask::Permits { .. }) if !self.clock.is_gone() => {
+                        Answer::Refused { level: 0.0 }
+                    }
+                    (nobody, _) => nobody,
+                },
             }
         })
     }
 }
 
 impl DeskClock {
-    /// How long the machine lets any ask wait.
+    fn lose(&self) -> Answer {
+        self.stuck.fetch_add(1, Ordering::Relaxed);
+        Answer::Nobody
+    }
+
+    fn is_gone(&self) -> bool {
+        let age = time::now().saturating_duration_since(self.began);
+        age.saturating_sub(Duration::from_millis(self.ran.load(Ordering::Relaxed))) >= GONE
+    }
+
+    /// The agent runs; how long its machine lets any ask wait.
     pub(super) fn be_patient(&self, patience: Duration) {
+        let age = time::now().saturating_duration_since(self.began);
+        self.ran.store(age.as_millis() as u64, Ordering::Relaxed);
         self.patience.store(patience.as_micros() as u64, Ordering::Relaxed);
     }
 
@@ -101,9 +130,18 @@ mod tests {
         let (desk, _asked, clock) = Desk::open();
         clock.be_patient(Duration::from_millis(20));
         let began = tokio::time::Instant::now();
-        assert_eq!(desk.ask(ASK).await, Answer::Nobody);
+        assert_eq!(desk.ask(ASK).await, Answer::Refused { level: 0.0 }, "it is only late");
         assert!(began.elapsed() <= Duration::from_millis(31), "{:?}", began.elapsed());
         assert_eq!(clock.lost(), (0, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_is_gone_is_nobody() {
+        let (mut desk, _asked, clock) = Desk::open();
+        drop(clock);
+        let clock = Arc::get_mut(&mut desk.clock).unwrap();
+        clock.began = clock.began.checked_sub(GONE).unwrap();
+        assert_eq!(desk.ask(ASK).await, Answer::Nobody);
     }
 
     #[tokio::test(start_paused = true)]
