@@ -155,6 +155,7 @@ impl Fake {
                         used: 7,
                         claimed: 3,
                         booked: 5,
+                        split: 2,
                         events: vec![("lent", 11)],
                         unasked: 1,
                     },

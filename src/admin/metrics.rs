@@ -332,11 +332,13 @@ fn leases(out: &mut Families, figures: &LeaseMetrics) {
     out.counter("tidegate_permits_unasked_total", unasked, figures.unasked as f64);
     out.gauges(
         "tidegate_lease_keys",
-        "Keys of caps over the cluster: claimed by this node, or booked by it for all.",
+        "Keys of caps over the cluster: claimed by this node, or booked by it for all; and keys whose \
+         bandwidth it splits.",
         &["role"],
         [
             (vec!["claimed".into()], figures.claimed as f64),
             (vec!["booked".into()], figures.booked as f64),
+            (vec!["split".into()], figures.split as f64),
         ],
     );
     out.counters(

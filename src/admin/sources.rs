@@ -89,6 +89,8 @@ pub struct LeaseMetrics {
     pub claimed: u64,
     /// Keys whose books it keeps, as primary or backup.
     pub booked: u64,
+    /// Keys whose bandwidth it splits.
+    pub split: u64,
     /// What it did as an owner, by event.
     pub events: Vec<(&'static str, u64)>,
     /// Connections let in without a permit, because nobody answered.

@@ -13,6 +13,8 @@ pub struct LeaseFigures {
     pub claimed: u64,
     /// Keys in this node's book, now.
     pub booked: u64,
+    /// Keys whose bandwidth this node splits, now.
+    pub split: u64,
     /// Permits lent as an owner.
     pub lent: u64,
     /// Holders called upon to give back.

@@ -22,7 +22,7 @@ use super::state::{Dir, DirError, Keeper, News, State};
 use crate::base::{BackendKey, GossipAddr, NodeId, View, publish_and_view, time};
 use crate::health::{Peers, Rota, Verdicts, Vote};
 use crate::net::{Resolver, bind_udp};
-use crate::traffic::{Alone, Asking, Holder, Ledger, Levels};
+use crate::traffic::{Alone, Asking, Holder, Ledger, Levels, Paced};
 
 /// What the cluster wing looks at and tells.
 pub struct Windows {
@@ -32,6 +32,8 @@ pub struct Windows {
     pub levels: Arc<dyn Levels>,
     /// Own permits under caps over the cluster.
     pub holder: Arc<dyn Holder>,
+    /// Own pacers of bandwidth that all nodes share.
+    pub paced: Arc<dyn Paced>,
     /// Own verdicts on backends.
     pub verdicts: Arc<Verdicts>,
     /// What operators did.
@@ -49,6 +51,7 @@ impl Windows {
             ledger: Arc::new(Alone),
             levels: Arc::new(Alone),
             holder: Arc::new(Alone),
+            paced: Arc::new(Alone),
             verdicts: Arc::default(),
             acts: Acts::empty(),
             config_digest,

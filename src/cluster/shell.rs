@@ -151,6 +151,7 @@ impl Agent {
             ledger: Arc::clone(&self.windows.ledger),
             levels: Arc::clone(&self.windows.levels),
             holder: Arc::clone(&self.windows.holder),
+            paced: Arc::clone(&self.windows.paced),
             verdicts: Arc::clone(&self.windows.verdicts),
             acts: Arc::clone(&self.windows.acts),
         };

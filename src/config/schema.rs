@@ -229,8 +229,6 @@ static BACKEND_CONNECTION_LIMIT: &[Key] = &[must("limit", COUNT), key("scope", W
 
 static SCOPES: &[Word] = &[Now("node"), Now("cluster")];
 
-static NODE_ONLY: &[Word] = &[Now("node"), Word::Later("cluster", ClusterLimits)];
-
 static BACKEND_QUEUE: &[Key] = &[key("size", COUNT_OR_NONE), key("timeout", WAIT)];
 
 static RATE_LIMIT: &[Key] = &[
@@ -269,7 +267,7 @@ static BANDWIDTH_LIMIT: &[Key] = &[
     key("enabled", Bool),
     key("client", Section(RATES)),
     key("backend", Section(RATES)),
-    no_op("scope", Words(NODE_ONLY)),
+    key("scope", Words(SCOPES)),
 ];
 
 static RATES: &[Key] = &[key("upload_per_sec", BYTES), key("download_per_sec", BYTES)];

@@ -250,20 +250,23 @@ fn the_profile_is_the_lans_unless_told_otherwise() {
 }
 
 #[test]
-fn caps_are_each_nodes_own_unless_the_cluster_is_written() {
+fn caps_and_bandwidth_are_each_nodes_own_unless_the_cluster_is_written() {
     let whole = |scope: &str| {
         let text = format!(
             "rules: [{{ name: web, listen: \"0.0.0.0:80\", backends: [\"10.0.0.1:80\"], \
              connection_limit: {{ per_client: 3, total: 9{scope} }}, \
-             backend_connection_limit: {{ limit: 4{scope} }} }}]\ncluster: {{}}"
+             backend_connection_limit: {{ limit: 4{scope} }}, \
+             bandwidth_limit: {{ client: {{ upload_per_sec: 1MiB }}{scope} }} }}]\ncluster: {{}}"
         );
         let rule = good(&text).plan.rules[0].clone();
-        (rule.caps.shared, rule.pool.shared_caps)
+        let bandwidth = rule.bandwidth.shared;
+        assert_eq!(bandwidth, rule.pool.shared_bandwidth);
+        (rule.caps.shared, rule.pool.shared_caps, bandwidth)
     };
     let id = Some(crate::base::LimitId::of_rule(&"web".into()));
-    assert_eq!(whole(""), (None, None));
-    assert_eq!(whole(", scope: node"), (None, None));
-    assert_eq!(whole(", scope: cluster"), (id, id));
+    assert_eq!(whole(""), (None, None, None));
+    assert_eq!(whole(", scope: node"), (None, None, None));
+    assert_eq!(whole(", scope: cluster"), (id, id, id));
     let short = "rules: [{ listen: \"0.0.0.0:80\", backends: [\"10.0.0.1:80\"], backend_connection_limit: 100 }]\ncluster: {}";
     assert_eq!(good(short).plan.rules[0].pool.shared_caps, None);
     let nameless = "rules: [{ listen: \"10.0.0.1:80\", backends: [\"a:1\"], connection_limit: { total: 5, scope: cluster } }]\ncluster: {}";
@@ -276,6 +279,7 @@ fn what_is_accepted_and_hardly_meant_is_a_warning() {
         ("rules[0].rate_limit.scope", "rate_limit: { requests_per_second: 5, scope: cluster }"),
         ("rules[0].rate_limit.delay_max", "rate_limit: { requests_per_second: 5, delay_max: 5s }"),
         ("rules[0].backend_queue", "backend_queue: { size: 5 }"),
+        ("rules[0].bandwidth_limit.scope", "bandwidth_limit: { scope: cluster }"),
         ("rules[0].connection_limit.scope", "connection_limit: { total: 5, scope: cluster }"),
         (
             "rules[0].backend_connection_limit.scope",

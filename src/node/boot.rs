@@ -28,7 +28,7 @@ use crate::config::Plan;
 use crate::health::{NoPeers, Peers, Verdicts};
 use crate::net::{ResolveError, Resolver};
 use crate::proxy::{Snapshot, Workers};
-use crate::traffic::{Bans, Holdings, Limits};
+use crate::traffic::{Bans, Holdings, Limits, SharedPace};
 
 /// How long a node waits for its cluster before it is ready without it.
 const CLUSTER_PATIENCE: Duration = Duration::from_secs(3);
@@ -99,6 +99,7 @@ impl Node {
         let verdicts = Arc::new(Verdicts::default());
         let limits = Arc::new(Limits::default());
         let holdings = Arc::new(Holdings::default());
+        let pace = Arc::new(SharedPace::default());
         let (digest, digest_view) = publish_and_view(plan.digest.clone());
 
         // The admin address first: probes should be answered from the start.
@@ -119,6 +120,7 @@ impl Node {
                     ledger: limits.clone(),
                     levels: limits.clone(),
                     holder: holdings.clone(),
+                    paced: pace.clone(),
                     verdicts: verdicts.clone(),
                     acts: acts.clone(),
                     config_digest: digest_view,
@@ -136,8 +138,16 @@ impl Node {
             None => Arc::new(NoPeers),
         };
         let salt = plan.cluster.as_ref().map_or(0, |c| stable_hash(0, c.label.as_bytes()));
-        let rooms =
-            Rooms { resolver, verdicts, peers, limits, holdings, salt, secret: rand::random() };
+        let rooms = Rooms {
+            resolver,
+            verdicts,
+            peers,
+            limits,
+            holdings,
+            pace,
+            salt,
+            secret: rand::random(),
+        };
 
         let (signal, drain) = drain_signal();
         let (snapshot, view) = publish_and_view(Snapshot::empty());

@@ -11,6 +11,7 @@ use crate::net::Resolver;
 use crate::proxy::{AccessLog, AccessLogPlan, Rule, RulePlan, Snapshot};
 use crate::traffic::{
     Access, BandwidthPlan, Caps, CapsPlan, ClientPacers, Holdings, Limiter, Limits, Origin,
+    SharedPace,
 };
 use crate::upstream::{Pool, PoolWindows};
 
@@ -24,6 +25,7 @@ pub(super) struct Rooms {
     pub(super) peers: Arc<dyn Peers>,
     pub(super) limits: Arc<Limits>,
     pub(super) holdings: Arc<Holdings>,
+    pub(super) pace: Arc<SharedPace>,
     /// The same on every node of the cluster, so that keys hash alike.
     pub(super) salt: u64,
     /// This node's alone, so that nobody outside can aim at a slot of its tables.
@@ -67,10 +69,12 @@ fn build_rule(plan: &RulePlan, previous: &Snapshot, rooms: &Rooms) -> Arc<Rule> 
                 .map(|limit| Arc::new(Limiter::new(limit, rooms.salt, rooms.secret, origin()))),
         },
         client_pacers: match same(|old, new| {
-            old.bandwidth.client == new.bandwidth.client && same_clients(old, new)
+            old.bandwidth.client == new.bandwidth.client
+                && old.bandwidth.shared == new.bandwidth.shared
+                && same_clients(old, new)
         }) {
             Some(old) => old.client_pacers.clone(),
-            None => client_pacers(plan.bandwidth, prefix),
+            None => client_pacers(plan.bandwidth, prefix, rooms),
         },
         stats: old.map(|old| Arc::clone(&old.stats)).unwrap_or_default(),
         plan: plan.clone(),
@@ -97,6 +101,7 @@ fn start_pool(plan: &RulePlan, previous: Option<&Pool>, rooms: &Rooms) -> Arc<Po
         verdicts: Arc::clone(&rooms.verdicts),
         peers: Arc::clone(&rooms.peers),
         holdings: Arc::clone(&rooms.holdings),
+        pace: Arc::clone(&rooms.pace),
     };
     Pool::start(plan.pool.clone(), windows, previous, rand::random())
 }
@@ -116,10 +121,15 @@ fn caps(
     })
 }
 
-fn client_pacers(plan: BandwidthPlan, ipv6_prefix: u8) -> Option<Arc<ClientPacers>> {
+fn client_pacers(plan: BandwidthPlan, ipv6_prefix: u8, rooms: &Rooms) -> Option<Arc<ClientPacers>> {
     let rates = plan.client;
-    (rates.upload.is_some() || rates.download.is_some())
-        .then(|| Arc::new(ClientPacers::new(rates, ipv6_prefix)))
+    (rates.upload.is_some() || rates.download.is_some()).then(|| {
+        let pacers = ClientPacers::new(rates, ipv6_prefix);
+        Arc::new(match plan.shared {
+            Some(rule) => pacers.over(&rooms.pace, rule, rooms.salt),
+            None => pacers,
+        })
+    })
 }
 
 fn access_log(
@@ -193,6 +203,7 @@ mod tests {
             peers: Arc::new(NoPeers),
             limits: Arc::default(),
             holdings: Arc::default(),
+            pace: Arc::default(),
             salt: 0,
             secret: 0,
         };

@@ -327,6 +327,7 @@ fn metrics(node: &Node) -> Metrics {
                     used,
                     claimed: leases.claimed,
                     booked: leases.booked,
+                    split: leases.split,
                     events: vec![
                         ("lent", leases.lent),
                         ("recalled", leases.recalled),

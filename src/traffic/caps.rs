@@ -13,10 +13,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 
 use super::ask::Answering;
-use super::client_key::client_key;
+use super::client_key::{client_hash, client_key};
 use super::holdings::{CapKey, Holding, Holdings};
 use super::plan::CapsPlan;
-use crate::base::id::stable_hash;
 use crate::base::{KeyHash, LimitId};
 
 const SHARDS: usize = 64;
@@ -209,7 +208,7 @@ impl Shared {
     ) -> Result<SharedPermit, Denied> {
         let mut permit = SharedPermit { client: None, total: None };
         if let Some(most) = plan.per_client {
-            let key = CapKey { limit: self.per_client, key: self.key(client) };
+            let key = CapKey { limit: self.per_client, key: client_hash(client, self.salt) };
             if !take_client(&self.holdings, key, most.get()) {
                 return Err(Denied { cap: CapReached::PerClient, ask: Some(key) });
             }
@@ -222,13 +221,6 @@ impl Shared {
             permit.total = Some(Arc::clone(total));
         }
         Ok(permit)
-    }
-
-    fn key(&self, client: IpAddr) -> KeyHash {
-        KeyHash(match client {
-            IpAddr::V4(ip) => stable_hash(self.salt, &ip.octets()),
-            IpAddr::V6(ip) => stable_hash(self.salt, &ip.octets()),
-        })
     }
 }
 

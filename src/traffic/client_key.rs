@@ -3,12 +3,23 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::base::KeyHash;
+use crate::base::id::stable_hash;
+
 /// An IPv4 address, or an IPv6 address cut to `ipv6_prefix` bits. IPv4-mapped IPv6 is IPv4.
 pub(super) fn client_key(client: IpAddr, ipv6_prefix: u8) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & mask(ipv6_prefix))),
         v4 => v4,
     }
+}
+
+/// A client as the cluster knows it: the same on every node under the same salt.
+pub(super) fn client_hash(client: IpAddr, salt: u64) -> KeyHash {
+    KeyHash(match client {
+        IpAddr::V4(ip) => stable_hash(salt, &ip.octets()),
+        IpAddr::V6(ip) => stable_hash(salt, &ip.octets()),
+    })
 }
 
 fn mask(prefix: u8) -> u128 {

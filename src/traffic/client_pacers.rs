@@ -4,14 +4,18 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::client_key::client_key;
+use super::client_key::{client_hash, client_key};
+use super::holdings::CapKey;
 use super::pacer::Pacer;
 use super::plan::Rates;
+use super::shared_pace::SharedPace;
+use crate::base::LimitId;
 
 const SHARDS: usize = 64;
 
@@ -19,6 +23,8 @@ const SHARDS: usize = 64;
 #[derive(Debug)]
 pub struct ClientPacers {
     rates: Rates,
+    /// When all nodes share the rates: the rule's id, and the salt of keys.
+    over: Option<(Arc<SharedPace>, LimitId, u64)>,
     ipv6_prefix: u8,
     clients: Box<[Mutex<HashMap<IpAddr, Shared>>]>,
     hash: RandomState,
@@ -49,10 +55,34 @@ impl ClientPacers {
     pub fn new(rates: Rates, ipv6_prefix: u8) -> Self {
         ClientPacers {
             rates,
+            over: None,
             ipv6_prefix,
             clients: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hash: RandomState::new(),
         }
+    }
+
+    /// With rates that all nodes share; `rule` is the rule's id, keys are hashed under `salt`.
+    pub fn over(mut self, all: &Arc<SharedPace>, rule: LimitId, salt: u64) -> Self {
+        self.over = Some((Arc::clone(all), rule, salt));
+        self
+    }
+
+    fn pacer(
+        &self,
+        rate: Option<NonZeroU64>,
+        client: IpAddr,
+        way: &str,
+        now: Instant,
+    ) -> Option<Arc<Pacer>> {
+        let rate = rate?;
+        Some(match &self.over {
+            None => Arc::new(Pacer::new(rate, now)),
+            Some((all, rule, salt)) => {
+                let limit = rule.part("client").part(way);
+                all.pacer(CapKey { limit, key: client_hash(client, *salt) }, rate, now)
+            }
+        })
     }
 
     /// The pacers of `client`, made when this is its only connection.
@@ -60,10 +90,9 @@ impl ClientPacers {
         let client = client_key(client, self.ipv6_prefix);
         let mut clients = self.shard(client).lock();
         let shared = clients.entry(client).or_insert_with(|| {
-            let pacer = |rate| Arc::new(Pacer::new(rate, now));
             let pace = Pace {
-                upload: self.rates.upload.map(pacer),
-                download: self.rates.download.map(pacer),
+                upload: self.pacer(self.rates.upload, client, "upload", now),
+                download: self.pacer(self.rates.download, client, "download", now),
             };
             Shared { pace, connections: 0 }
         });
@@ -107,7 +136,6 @@ impl Drop for ClientPace {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
     use std::time::Duration;
 
     use super::*;

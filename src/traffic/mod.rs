@@ -27,6 +27,7 @@ pub mod meter;
 mod networks;
 mod pacer;
 mod queue;
+mod shared_pace;
 mod table;
 
 pub use access::Access;
@@ -45,4 +46,5 @@ pub use plan::{
     LimitScope, OnIsolated, OnPartition, Quota, Rates, Sharing,
 };
 pub use queue::QueuePlace;
+pub use shared_pace::{Demand, Paced, SharedPace};
 pub use window::{Alone, Company, Counting, Ledger, Level, Levels, Report};

@@ -8,9 +8,12 @@
 //!    ── paid_at ──────── now ──────▶        a credit: at most CREDIT of it is kept
 //! ```
 
+use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use super::holdings::CapKey;
 
 /// What an idle or late reader may make up for. Longer than a timer is late, and so short that it
 /// is 1 % of 5 s.
@@ -20,28 +23,90 @@ const CREDIT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Pacer {
     rate: NonZeroU64,
-    ns_per_byte: f64,
+    /// The rate now: all of it, or this node's part.
+    pace: AtomicU64,
     start: Instant,
     /// Nanoseconds after `start`.
     paid_at: AtomicU64,
+    shared: Option<Box<Shared>>,
+}
+
+/// Of a rate that all nodes share.
+struct Shared {
+    key: CapKey,
+    /// Bytes charged since they were last taken.
+    moved: AtomicU64,
+    /// `begin` was called, and rest was not found since.
+    active: AtomicBool,
+    begin: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 impl Pacer {
     /// `rate` is in bytes per second. Begins without credit and without debt.
     pub fn new(rate: NonZeroU64, now: Instant) -> Self {
-        Pacer { rate, ns_per_byte: 1e9 / rate.get() as f64, start: now, paid_at: AtomicU64::new(0) }
+        Pacer {
+            rate,
+            pace: AtomicU64::new(rate.get()),
+            start: now,
+            paid_at: AtomicU64::new(0),
+            shared: None,
+        }
     }
 
-    /// Bytes per second.
+    /// Of a rate that all nodes share; `begin` is called when it moves after a rest.
+    pub(super) fn shared(
+        rate: NonZeroU64,
+        now: Instant,
+        key: CapKey,
+        begin: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        let (moved, active) = (AtomicU64::new(0), AtomicBool::new(false));
+        let shared = Some(Box::new(Shared { key, moved, active, begin }));
+        Pacer { shared, ..Pacer::new(rate, now) }
+    }
+
+    /// Bytes per second, as configured: over all nodes when they share.
     pub fn rate(&self) -> NonZeroU64 {
         self.rate
+    }
+
+    /// Bytes per second that this node may move now.
+    pub fn pace(&self) -> u64 {
+        self.pace.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_rate(&self, rate: u64) {
+        self.pace.store(rate.max(1), Ordering::Relaxed);
+    }
+
+    /// Whose rate it is, when all nodes share it.
+    pub fn key(&self) -> Option<CapKey> {
+        self.shared.as_ref().map(|shared| shared.key)
+    }
+
+    /// Bytes charged since this was last asked.
+    pub(super) fn take_moved(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| shared.moved.swap(0, Ordering::Relaxed))
+    }
+
+    /// Nothing moves: it says so when that ends.
+    pub(super) fn rest(&self) {
+        if let Some(shared) = &self.shared {
+            shared.active.store(false, Ordering::SeqCst);
+        }
     }
 
     /// The most bytes to move before [`Pacer::charge`] is asked: what the rate gives in about 16
     /// ms, 256 KiB at most; at least 1 KiB (so that slow rates do not read in crumbs) but never
     /// more than 50 ms of a very slow rate.
     pub fn quantum(&self) -> usize {
-        let rate = self.rate.get();
+        let rate = self.pace();
         let least = (rate / 20).clamp(1, 1024);
         (rate / 64).clamp(least, 256 * 1024) as usize
     }
@@ -50,7 +115,14 @@ impl Pacer {
     /// on).
     pub fn charge(&self, bytes: usize, now: Instant) -> Duration {
         let now = self.since_start(now);
-        let cost = (bytes as f64 * self.ns_per_byte).round() as u64;
+        let cost = (bytes as f64 * (1e9 / self.pace() as f64)).round() as u64;
+        if let Some(shared) = &self.shared {
+            shared.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+            if !shared.active.load(Ordering::Relaxed) && !shared.active.swap(true, Ordering::SeqCst)
+            {
+                (shared.begin)();
+            }
+        }
         let earliest = now.saturating_sub(CREDIT.as_nanos() as u64);
         let pay = |paid_at: u64| paid_at.max(earliest).saturating_add(cost);
         let before =

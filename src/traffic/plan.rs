@@ -161,6 +161,8 @@ pub struct BandwidthPlan {
     pub client: Rates,
     /// Shared by all connections to one backend.
     pub backend: Rates,
+    /// The rule's id, when all nodes share the rates; `None`: each node has its own.
+    pub shared: Option<LimitId>,
 }
 
 /// Bytes per second; `None` is unlimited.

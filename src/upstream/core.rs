@@ -272,6 +272,17 @@ impl Core {
             holding.on_more(Box::new(move || queue.place_freed()));
             holding
         });
+        // The same as before when it is for the same.
+        let pacer = |way: &str, rate: Option<NonZeroU64>, before: Option<&Arc<Pacer>>| {
+            let rate = rate?;
+            let limit = self.plan.shared_bandwidth.map(|rule| rule.part("backend").part(way));
+            let key = limit.map(|limit| CapKey { limit, key: KeyHash(stable_id) });
+            let same = before.filter(|pacer| pacer.rate() == rate && pacer.key() == key).cloned();
+            Some(same.unwrap_or_else(|| match key {
+                Some(key) => self.windows.pace.pacer(key, rate, now),
+                None => Arc::new(Pacer::new(rate, now)),
+            }))
+        };
         let slot = Arc::new(Slot {
             account: self.account(address),
             name: configured.address.clone(),
@@ -280,8 +291,12 @@ impl Core {
             backup: configured.backup,
             cap: cap.map(|cap| cap.get()),
             holding,
-            upload: pacer(rates.upload, before.and_then(|slot| slot.upload.as_ref()), now),
-            download: pacer(rates.download, before.and_then(|slot| slot.download.as_ref()), now),
+            upload: pacer("upload", rates.upload, before.and_then(|slot| slot.upload.as_ref())),
+            download: pacer(
+                "download",
+                rates.download,
+                before.and_then(|slot| slot.download.as_ref()),
+            ),
         });
         let unchecked = self.plan.check.kind.is_none();
         let (before, health) = match heirloom {
@@ -361,15 +376,4 @@ impl Core {
         // Outside the lock: a verdict is forgotten by whoever drops its seat last.
         drop(origins);
     }
-}
-
-/// The pacer for `rate`, the same as before when the rate is.
-fn pacer(
-    rate: Option<NonZeroU64>,
-    before: Option<&Arc<Pacer>>,
-    now: Instant,
-) -> Option<Arc<Pacer>> {
-    let rate = rate?;
-    let same = before.filter(|pacer| pacer.rate() == rate).cloned();
-    Some(same.unwrap_or_else(|| Arc::new(Pacer::new(rate, now))))
 }

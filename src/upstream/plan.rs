@@ -38,6 +38,8 @@ pub struct PoolPlan {
     pub queue: QueuePlan,
     /// Bandwidth per backend.
     pub bandwidth: Rates,
+    /// The rule's id, when all nodes share that bandwidth.
+    pub shared_bandwidth: Option<LimitId>,
     /// `tcp:` options for the connections made.
     pub tcp: crate::net::TcpOptions,
 }

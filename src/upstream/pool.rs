@@ -22,7 +22,7 @@ use crate::balance::Turn;
 use crate::base::{Endpoint, View, publish_and_view, spawn_supervised, time};
 use crate::health::{Choice, Peers, Verdicts};
 use crate::net::Resolver;
-use crate::traffic::Holdings;
+use crate::traffic::{Holdings, SharedPace};
 
 /// A check that runs into its timeout has its result a moment later.
 const GRACE: Duration = Duration::from_millis(100);
@@ -38,6 +38,8 @@ pub struct PoolWindows {
     pub peers: Arc<dyn Peers>,
     /// Permits of caps over the cluster.
     pub holdings: Arc<Holdings>,
+    /// Bandwidth that all nodes share.
+    pub pace: Arc<SharedPace>,
 }
 
 /// A rule's backends, shared by all workers. Its tasks run on the runtime it was started on, until

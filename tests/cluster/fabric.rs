@@ -20,7 +20,7 @@ use tidegate::cluster::state::State;
 use tidegate::cluster::wire::{ANYONE, Envelope, Kind};
 use tidegate::cluster::{MemberState, Profile};
 use tidegate::health::Verdicts;
-use tidegate::traffic::{Answer, Holdings, Ledger, LimitPlan, Limiter, Limits, Origin};
+use tidegate::traffic::{Answer, Holdings, Ledger, LimitPlan, Limiter, Limits, Origin, SharedPace};
 
 use crate::support::Book;
 
@@ -92,6 +92,8 @@ pub(crate) struct Host {
     /// Permits that its process holds.
     pub(crate) holdings: Arc<Holdings>,
     pub(crate) acts: Arc<Acts>,
+    /// Pacers that it shares.
+    pub(crate) pace: Arc<SharedPace>,
     /// Added to the wall clock when a process starts.
     pub(crate) clock_off_ms: i64,
     /// What it keeps over restarts, when it has a disk.
@@ -241,6 +243,7 @@ impl Fabric {
             verdicts: Arc::default(),
             holdings: Arc::default(),
             acts: Acts::empty(),
+            pace: Arc::default(),
             clock_off_ms: 0,
             disk: None,
             boots: 0,
@@ -271,6 +274,7 @@ impl Fabric {
         host.boot = actor.boot.bits();
         host.book = Arc::default();
         host.holdings = Arc::default();
+        host.pace = Arc::default();
         let setup = Setup {
             label: "sim".to_owned(),
             digest: "digest".to_owned(),
@@ -310,6 +314,7 @@ impl Fabric {
             host.acts.merge(self.now, &disk.acts);
         }
         rooms.acts = host.acts.clone();
+        rooms.paced = host.pace.clone();
         host.boot = setup.actor.boot.bits();
         host.machine = Some(Machine::new(setup, rooms, self.now));
         host.stalled = false;

@@ -14,6 +14,7 @@ mod measure;
 mod membership;
 mod memory;
 mod names;
+mod paces;
 mod scenarios;
 mod sharing;
 mod support;

@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use std::time::{Duration, Instant};
+
 use tidegate::admin::shapes::{Backends, Limits, Members};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::SOON;
 use crate::support::backend::Backend;
@@ -214,4 +218,44 @@ async fn who_waits_for_a_full_backend_gets_the_place_that_another_node_frees() {
         drop(held);
     });
     assert!(echoes);
+}
+
+/// Bytes that come back from an echoing rule in `time`, sent as fast as they may.
+async fn pumped(address: std::net::SocketAddr, warm: Duration, time: Duration) -> u64 {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut back, mut forth) = stream.into_split();
+    let pump = tokio::spawn(async move {
+        let block = vec![7; 64 * 1024];
+        while forth.write_all(&block).await.is_ok() {}
+    });
+    let (began, mut buffer, mut bytes) = (Instant::now(), vec![0; 64 * 1024], 0);
+    while began.elapsed() < warm + time {
+        let read = tokio::time::timeout(SOON, back.read(&mut buffer)).await.unwrap().unwrap();
+        if began.elapsed() > warm {
+            bytes += read as u64;
+        }
+    }
+    pump.abort();
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bandwidth_is_shared_by_all_nodes_and_one_alone_gets_all_of_it() {
+    let backend = Backend::echo().await;
+    let limit = "bandwidth_limit: { scope: cluster, client: { upload_per_sec: 4MiB } }";
+    let nodes = three(&format!("backends: [\"{}\"], {limit}", backend.address)).await;
+    let (warm, time) = (Duration::from_millis(1500), Duration::from_secs(2));
+    let whole = (4 << 20) as f64 * time.as_secs_f64();
+    let (one, two, three) = tokio::join!(
+        pumped(nodes[0].at(8001), warm, time),
+        pumped(nodes[1].at(8001), warm, time),
+        pumped(nodes[2].at(8001), warm, time)
+    );
+    let all = [one, two, three].map(|bytes| bytes as f64 / whole);
+    let sum: f64 = all.iter().sum();
+    println!("{all:.3?}, together {sum:.3}");
+    assert!((0.85..1.1).contains(&sum) && all.iter().all(|part| *part > 0.2), "{all:?}");
+    let alone = pumped(nodes[1].at(8001), warm, time).await as f64 / whole;
+    println!("alone {alone:.3}");
+    assert!((0.9..1.1).contains(&alone), "{alone}");
 }

@@ -209,7 +209,7 @@ async fn bandwidth_is_within_five_percent_of_its_limit_slow_or_fast_up_or_down()
             };
             let mut plan = plan(&[if upload { sink.address } else { source.address }]);
             if upload {
-                plan.bandwidth = BandwidthPlan { client: rates, backend: Rates::default() };
+                plan.bandwidth = BandwidthPlan { client: rates, ..BandwidthPlan::default() };
             } else {
                 plan.pool.bandwidth = rates;
             }

@@ -53,6 +53,7 @@ pub(crate) fn plan(backends: &[SocketAddr]) -> RulePlan {
             connect_attempts: 3,
             connection_limit: None,
             shared_caps: None,
+            shared_bandwidth: None,
             queue: QueuePlan::default(),
             bandwidth: Rates::default(),
             tcp: TcpOptions::default(),
@@ -73,6 +74,7 @@ pub(crate) fn rule(plan: RulePlan, stats: Arc<RuleStats>) -> Arc<Rule> {
         verdicts: Arc::new(Verdicts::default()),
         peers: Arc::new(NoPeers),
         holdings: Arc::default(),
+        pace: Arc::default(),
     };
     let client = plan.bandwidth.client;
     let caps = plan.caps;

@@ -19,6 +19,7 @@
 pub mod book;
 pub mod claims;
 pub mod quiet;
+pub mod split;
 
 use std::time::Duration;
 

@@ -149,7 +149,9 @@ impl Machine {
             | Record::LeaseLoans(_)
             | Record::LeaseAsk(_)
             | Record::LeaseBook(_)
-            | Record::LeasePing(_) => self.hear_lease(now, peer, record),
+            | Record::LeasePing(_)
+            | Record::PaceTold(_)
+            | Record::PaceShares(_) => self.hear_lease(now, peer, record),
             Record::ActsBeat(beat) => self.hear_acts_beat(now, peer, beat),
             Record::AskActs(ask) => self.answer_acts(now, peer, &ask),
             Record::Ban(ban) => self.hear_act(now, &Row::Ban(ban)),

@@ -11,7 +11,7 @@ use crate::cluster::exchange::INTERVAL;
 use crate::cluster::profile::Profile;
 use crate::cluster::state::State;
 use crate::health::Verdicts;
-use crate::traffic::{Alone, Answer, Ask, Holder, Ledger, Levels};
+use crate::traffic::{Alone, Answer, Ask, Holder, Ledger, Levels, Paced};
 
 /// What a machine begins with.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ pub struct Rooms {
     pub levels: Arc<dyn Levels>,
     /// Own permits under caps over the cluster.
     pub holder: Arc<dyn Holder>,
+    /// Own pacers of bandwidth that all nodes share.
+    pub paced: Arc<dyn Paced>,
     /// Own verdicts.
     pub verdicts: Arc<Verdicts>,
     /// What operators did.
@@ -90,6 +92,7 @@ impl Rooms {
             ledger: Arc::new(Alone),
             levels: Arc::new(Alone),
             holder: Arc::new(Alone),
+            paced: Arc::new(Alone),
             verdicts: Arc::default(),
             acts: Acts::empty(),
         }

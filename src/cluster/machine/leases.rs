@@ -19,11 +19,12 @@ use crate::cluster::roster::MemberState;
 use crate::cluster::verdicts::LOOK;
 use crate::cluster::wire::encoding::encode;
 use crate::cluster::wire::lease::{
-    LeaseAsk, LeaseBook, LeaseLoans, LeasePing, LeaseTold, LoanRow, ROWS_IN_PART, ToldRow, cap_key,
+    LeaseAsk, LeaseBook, LeaseLoans, LeasePing, LeaseTold, LoanRow, PaceTold, ROWS_IN_PART,
+    ToldRow, cap_key,
 };
 use crate::cluster::wire::records::Record;
 use crate::cluster::wire::{Kind, MAX_PAYLOAD};
-use crate::traffic::{Answer, CapKey, Standing};
+use crate::traffic::{Answer, CapKey, Demand, Standing};
 
 /// Between two rounds of telling: what comes in between goes together.
 const ROUND: Duration = Duration::from_millis(2);
@@ -76,6 +77,7 @@ enum Own {
 struct Mail {
     told: Vec<(CapKey, Told)>,
     loans: Vec<(CapKey, Loan)>,
+    paces: Vec<Demand>,
     rest: Vec<Record>,
 }
 
@@ -100,7 +102,7 @@ impl Leases {
         }
     }
 
-    fn pair(&self, key: CapKey) -> Option<Pair> {
+    pub(super) fn pair(&self, key: CapKey) -> Option<Pair> {
         self.owners.of(key.limit, key.key)
     }
 
@@ -112,6 +114,15 @@ impl Leases {
 
     pub(super) fn ring(&mut self) {
         self.bell = true;
+    }
+
+    /// To be told with the next mail.
+    pub(super) fn tell_pace(&mut self, to: Actor, demand: Demand) {
+        self.outbox.entry(to).or_default().paces.push(demand);
+    }
+
+    pub(super) fn write(&mut self, to: Actor, record: Record) {
+        self.outbox.entry(to).or_default().rest.push(record);
     }
 }
 
@@ -197,7 +208,9 @@ impl Machine {
         let there = |actor| roster.row(actor).is_some_and(|row| row.state.active());
         leases.quiet.retain(there);
         leases.pings.retain(|actor, _| there(*actor));
-        self.rooms.holder.nodes(leases.owners.members().len());
+        let nodes = leases.owners.members().len();
+        self.rooms.holder.nodes(nodes);
+        self.rooms.paced.nodes(nodes);
     }
 
     /// Holders that are gone give nothing back any more: their permits return.
@@ -443,6 +456,8 @@ impl Machine {
                     self.hear_loan(now, from, cap_key(loans.limit, row.key), &row.loan());
                 }
             }
+            Record::PaceTold(told) => self.hear_paces(now, from, &told),
+            Record::PaceShares(shares) => self.hear_shares(now, from, &shares),
             Record::LeaseAsk(ask) => self.hear_ask_for_books(from, ask),
             Record::LeaseBook(book) => self.hear_book(now, from, &book),
             Record::LeasePing(LeasePing { answer: false }) => {
@@ -522,6 +537,14 @@ impl Machine {
                 let record = |rows| Record::LeaseLoans(LeaseLoans { limit, rows });
                 packet.put(&rows, record, &mut payloads);
             }
+            let mut paces: BTreeMap<u64, Vec<(u64, u64, u64, bool)>> = BTreeMap::new();
+            for Demand { key, rate, moved, hungry } in mail.paces {
+                paces.entry(key.limit.0).or_default().push((key.key.0, rate, moved, hungry));
+            }
+            for (limit, rows) in paces {
+                let record = |rows| Record::PaceTold(PaceTold { limit, rows });
+                packet.put(&rows, record, &mut payloads);
+            }
             for record in mail.rest {
                 packet.add(&record.bytes(), &mut payloads);
             }
@@ -538,6 +561,7 @@ impl Machine {
         LeaseFigures {
             claimed: self.leases.claims.len() as u64,
             booked: self.leases.book.keys() as u64,
+            split: self.paces.keys() as u64,
             lent: counts.lent,
             recalled: counts.recalled,
             full: counts.full,

@@ -8,6 +8,7 @@ mod io;
 mod join;
 mod leases;
 mod memory;
+mod paces;
 mod upkeep;
 mod view;
 
@@ -53,6 +54,7 @@ pub struct Machine {
     /// Tokens asked for: of whom, and when.
     token_asks: HashMap<Ticket, (Actor, Instant)>,
     leases: leases::Leases,
+    paces: paces::Paces,
     told: Told,
     heard: Heard,
     allowance: Allowance,
@@ -89,6 +91,7 @@ impl Machine {
         let driver = Driver::new(identity, setup.profile, StdRng::seed_from_u64(rng.next_u64()));
         rooms.levels.company(company(1, 0, usize::from(setup.seeds)));
         rooms.holder.nodes(1);
+        rooms.paced.nodes(1);
         // Whoever held permits for us before is a former boot.
         rooms.holder.look_at_all();
         let mut machine = Machine {
@@ -106,6 +109,7 @@ impl Machine {
             asks: Asks::default(),
             token_asks: HashMap::new(),
             leases: leases::Leases::new(now, setup.actor),
+            paces: paces::Paces::new(now),
             told: Told::default(),
             heard: Heard::default(),
             intake: Intake::new(now),
@@ -187,7 +191,8 @@ impl Machine {
 
     /// When to come back with [`Input::Tick`] at the latest.
     pub fn poll_timeout(&self) -> Instant {
-        let soonest = self.next_upkeep.min(self.exchange.due()).min(self.herald.due());
+        let soonest =
+            self.next_upkeep.min(self.paces.due()).min(self.exchange.due()).min(self.herald.due());
         let others = self.driver.due().into_iter().chain(self.asks.due()).chain(self.leases.due());
         others.fold(soonest, Instant::min)
     }

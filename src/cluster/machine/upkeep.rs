@@ -42,6 +42,7 @@ impl Machine {
         self.answer_claims(now);
         self.read_inbox();
         self.end_asks(now);
+        self.tell_paces(now);
         self.tend_leases(now);
         self.call(now);
         self.tell_spent(now);

@@ -95,6 +95,24 @@ pub struct LeasePing {
     pub answer: bool,
 }
 
+/// What a node moves of some keys of one bandwidth limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaceTold {
+    /// The limit.
+    pub limit: u64,
+    /// The key's hash, the rate of all nodes, bytes per second moved, and whether it would be more.
+    pub rows: Vec<(u64, u64, u64, bool)>,
+}
+
+/// A node's parts of some keys of one bandwidth limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaceShares {
+    /// The limit.
+    pub limit: u64,
+    /// The key's hash, and bytes per second.
+    pub rows: Vec<(u64, u64)>,
+}
+
 /// Holders in one part of a book.
 pub const ROWS_IN_PART: usize = 40;
 
@@ -172,6 +190,8 @@ mod tests {
                 rows: vec![(actor, 2)],
             }),
             Record::LeasePing(LeasePing { answer: true }),
+            Record::PaceTold(PaceTold { limit: 1, rows: vec![(9, 1000, 300, true)] }),
+            Record::PaceShares(PaceShares { limit: 1, rows: vec![(9, 500)] }),
         ]
     }
 
@@ -189,6 +209,8 @@ mod tests {
             "3e00020109",
             "3f00080109000101070802",
             "40000101",
+            "41000a010109fbe803fb2c0101",
+            "420006010109fbf401",
         ];
         assert_eq!(bytes, golden.map(|line| line.replace(' ', "")));
         let whole: Vec<u8> = all().iter().flat_map(Record::bytes).collect();

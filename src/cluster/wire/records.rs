@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{Undecodable, decode, encode};
-use super::lease::{LeaseAsk, LeaseBook, LeaseLoans, LeasePing, LeaseTold};
+use super::lease::{LeaseAsk, LeaseBook, LeaseLoans, LeasePing, LeaseTold, PaceShares, PaceTold};
 use super::limits::{Hot, Levels, Reports, TokenAnswer, TokenAsk};
 use crate::base::Actor;
 use crate::cluster::acts::{ActsBeat, AskActs, BackendRow, BanRow, DrainRow};
@@ -79,6 +79,10 @@ pub enum Record {
     Drain(DrainRow),
     /// A change of a rule's backends.
     Backend(BackendRow),
+    /// What a node moves of shared bandwidth.
+    PaceTold(PaceTold),
+    /// A node's parts of shared bandwidth.
+    PaceShares(PaceShares),
 }
 
 /// A node asks to be let in. Without a good nonce it gets a challenge, sent to the address that it
@@ -186,6 +190,8 @@ impl Record {
             Record::Ban(_) => 42,
             Record::Drain(_) => 43,
             Record::Backend(_) => 44,
+            Record::PaceTold(_) => 65,
+            Record::PaceShares(_) => 66,
         }
     }
 
@@ -219,6 +225,8 @@ impl Record {
             Record::Ban(body) => encode(body, out),
             Record::Drain(body) => encode(body, out),
             Record::Backend(body) => encode(body, out),
+            Record::PaceTold(body) => encode(body, out),
+            Record::PaceShares(body) => encode(body, out),
             Record::AskMeta | Record::AskHealth => {}
         }
         let length = (out.len() - length_at - 2) as u16;
@@ -261,6 +269,8 @@ impl Record {
             42 => Record::Ban(decode::<BanRow>(body)?.checked()?),
             43 => Record::Drain(decode::<DrainRow>(body)?.checked()?),
             44 => Record::Backend(decode::<BackendRow>(body)?.checked()?),
+            65 => Record::PaceTold(decode(body)?),
+            66 => Record::PaceShares(decode(body)?),
             _ => return Ok(None),
         }))
     }

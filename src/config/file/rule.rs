@@ -294,11 +294,17 @@ pub(in crate::config) struct BandwidthLimit {
     pub(in crate::config) enabled: bool,
     pub(in crate::config) client: Rates,
     pub(in crate::config) backend: Rates,
+    pub(in crate::config) scope: Option<Scope>,
 }
 
 impl Default for BandwidthLimit {
     fn default() -> Self {
-        BandwidthLimit { enabled: true, client: Rates::default(), backend: Rates::default() }
+        BandwidthLimit {
+            enabled: true,
+            client: Rates::default(),
+            backend: Rates::default(),
+            scope: None,
+        }
     }
 }
 

@@ -113,7 +113,6 @@ fn what_comes_later_is_refused_by_name() {
         ("compression", "compression: { algorithms: [gzip] }"),
         ("proxy_protocol.accept", "proxy_protocol: { accept: true }"),
         ("proxy_protocol.send", "proxy_protocol: { send: v2 }"),
-        ("bandwidth_limit.scope", "bandwidth_limit: { scope: cluster }"),
         ("rate_limit.key", "rate_limit: { requests_per_second: 5, key: identity }"),
         ("rate_limit.key", "rate_limit: { requests_per_second: 5, key: \"header:X-User\" }"),
     ] {

@@ -158,7 +158,10 @@ pub(super) fn caps(caps: &file::ConnectionLimit, shared: Option<LimitId>) -> Cap
     }
 }
 
-pub(super) fn bandwidth(limit: Option<&file::BandwidthLimit>) -> BandwidthPlan {
+pub(super) fn bandwidth(
+    limit: Option<&file::BandwidthLimit>,
+    shared: Option<LimitId>,
+) -> BandwidthPlan {
     let rate = |rate: &Option<Text<Size>>| rate.as_ref().and_then(|rate| NonZeroU64::new(rate.0.0));
     let rates = |rates: &file::Rates| Rates {
         upload: rate(&rates.upload_per_sec),
@@ -167,5 +170,6 @@ pub(super) fn bandwidth(limit: Option<&file::BandwidthLimit>) -> BandwidthPlan {
     limit.map_or_else(BandwidthPlan::default, |limit| BandwidthPlan {
         client: rates(&limit.client),
         backend: rates(&limit.backend),
+        shared,
     })
 }

@@ -57,7 +57,8 @@ pub(super) fn plans(
 /// Whether a cap or a rate is counted over the cluster.
 fn shares(rule: &file::Rule) -> bool {
     let backends = rule.backend_connection_limit.as_ref().and_then(|limit| limit.scope);
-    [rule.connection_limit.scope, backends].contains(&Some(file::Scope::Cluster))
+    let bandwidth = rule.bandwidth_limit.as_ref().and_then(|limit| limit.scope);
+    [rule.connection_limit.scope, backends, bandwidth].contains(&Some(file::Scope::Cluster))
 }
 
 /// As written, or the first listener.
@@ -78,7 +79,14 @@ fn plan(
 ) -> RulePlan {
     // Only TCP in this version: the schema refuses the rest.
     let file::Protocol::Tcp = rule.protocol;
-    let bandwidth = limits::bandwidth(rule.bandwidth_limit.as_ref());
+    let shared_bandwidth = limits::shared(
+        rule.bandwidth_limit.as_ref().and_then(|limit| limit.scope),
+        &name,
+        &format!("{at}.bandwidth_limit"),
+        clustered,
+        found,
+    );
+    let bandwidth = limits::bandwidth(rule.bandwidth_limit.as_ref(), shared_bandwidth);
     let queue = QueuePlan { size: rule.backend_queue.size, timeout: rule.backend_queue.timeout.0 };
     let connection_limit = rule.backend_connection_limit.as_ref().and_then(|limit| limit.limit);
     let pool = PoolPlan {
@@ -111,6 +119,7 @@ fn plan(
         ),
         queue,
         bandwidth: bandwidth.backend,
+        shared_bandwidth,
         tcp,
     };
     let capped = pool.connection_limit.is_some()

@@ -13,8 +13,6 @@ use crate::traffic::Pacer;
 /// The pacers of one direction, and the wait they demand.
 pub(super) struct Pace<'a> {
     pacers: [Option<&'a Pacer>; 2],
-    /// Most bytes of one read.
-    quantum: usize,
     waiting: bool,
     /// The wait under way was the price of what *we* moved. Once it is over the next read is paid
     /// for and does not ask again, or connections that share a pacer would starve one another.
@@ -25,14 +23,8 @@ pub(super) struct Pace<'a> {
 impl<'a> Pace<'a> {
     /// `None` when nothing paces.
     pub(super) fn of(pacers: [Option<&'a Pacer>; 2]) -> Option<Self> {
-        let quantum = pacers.iter().flatten().map(|pacer| pacer.quantum()).min()?;
-        Some(Pace {
-            pacers,
-            quantum: quantum.max(1),
-            waiting: false,
-            paid: false,
-            timer: Box::pin(sleep(Duration::ZERO)),
-        })
+        pacers.iter().flatten().next()?;
+        Some(Pace { pacers, waiting: false, paid: false, timer: Box::pin(sleep(Duration::ZERO)) })
     }
 
     /// Ready, with the most bytes to read, when it is our turn.
@@ -45,14 +37,19 @@ impl<'a> Pace<'a> {
                 *active = true;
             }
             if std::mem::take(&mut self.paid) {
-                return Poll::Ready(self.quantum);
+                return Poll::Ready(self.quantum());
             }
             let now = time::now();
             match self.pacers.iter().flatten().map(|pacer| pacer.wait(now)).max() {
-                None | Some(Duration::ZERO) => return Poll::Ready(self.quantum),
+                None | Some(Duration::ZERO) => return Poll::Ready(self.quantum()),
                 Some(wait) => self.wait(wait),
             }
         }
+    }
+
+    /// Most bytes of one read; a rate that nodes share may change meanwhile.
+    fn quantum(&self) -> usize {
+        self.pacers.iter().flatten().map(|pacer| pacer.quantum()).min().unwrap_or(1).max(1)
     }
 
     /// Charges `bytes` that were read.

@@ -95,6 +95,7 @@ fn plan(addresses: &[SocketAddr]) -> PoolPlan {
         connect_attempts: 3,
         connection_limit: None,
         shared_caps: None,
+        shared_bandwidth: None,
         queue: QueuePlan::default(),
         bandwidth: Rates::default(),
         tcp: TcpOptions::default(),
@@ -123,6 +124,7 @@ fn windows() -> PoolWindows {
         verdicts: Arc::default(),
         peers: Arc::new(NoPeers),
         holdings: Arc::default(),
+        pace: Arc::default(),
     }
 }
 
