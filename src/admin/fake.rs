@@ -210,6 +210,7 @@ fn backend(ip: &str, state: &str, active: u64, connect_failures: u64) -> Backend
         weight: 1,
         backup: false,
         active,
+        cluster_active: active * 3,
         connections: 600,
         connect_failures,
         last_check: if state == "up" { "connected".into() } else { "connection refused".into() },

@@ -176,6 +176,18 @@ fn backends(out: &mut Families, backends: &[shapes::Backend]) {
         labels,
         backends.iter().map(|backend| (key(backend), backend.active as f64)),
     );
+    out.gauges(
+        "tidegate_backend_cluster_connections_active",
+        "Live connections of all nodes to the backend, the others' as they told last.",
+        labels,
+        backends.iter().map(|backend| (key(backend), backend.cluster_active as f64)),
+    );
+    out.gauges(
+        "tidegate_backend_checked_here",
+        "1 when this node checks the backend, 0 when it leaves that to others.",
+        labels,
+        backends.iter().map(|backend| (key(backend), flag(backend.checked_here))),
+    );
     out.counters(
         "tidegate_backend_connections_total",
         "Connections of this node to the backend.",

@@ -96,6 +96,9 @@ pub struct Backend {
     pub backup: bool,
     /// Live connections of this node.
     pub active: u64,
+    /// Live connections of all nodes, the others' as they told last.
+    #[serde(default)]
+    pub cluster_active: u64,
     /// Connections of this node since start.
     pub connections: u64,
     /// Connects that failed.

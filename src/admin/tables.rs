@@ -114,6 +114,7 @@ pub fn backends(view: &Backends) -> String {
         ">FOR",
         ">WEIGHT",
         ">ACTIVE",
+        ">CLUSTER",
         ">TOTAL",
         ">FAILED",
         "VOTES",
@@ -137,6 +138,7 @@ pub fn backends(view: &Backends) -> String {
             since(backend).map_or("-".into(), words::seconds),
             backend.weight.to_string(),
             words::count(backend.active),
+            words::count(backend.cluster_active),
             words::count(backend.connections),
             words::count(backend.connect_failures),
             if backend.votes.is_empty() {
@@ -332,9 +334,9 @@ mod tests {
     #[test]
     fn backends_stand_in_columns() {
         let want = "\
-RULE  ADDRESS        STATE   FOR  WEIGHT  ACTIVE  TOTAL  FAILED  VOTES   LAST CHECK
-web   10.0.0.7:8081  up     2m5s       1       7    600       0  2/2 up  connected
-web   10.0.0.8:8081  down   2m5s       1       0    600       4  1/2 up  connection refused
+RULE  ADDRESS        STATE   FOR  WEIGHT  ACTIVE  CLUSTER  TOTAL  FAILED  VOTES   LAST CHECK
+web   10.0.0.7:8081  up     2m5s       1       7       21    600       0  2/2 up  connected
+web   10.0.0.8:8081  down   2m5s       1       0        0    600       4  1/2 up  connection refused
 ";
         assert_eq!(backends(&Fake::busy().backends), want);
     }

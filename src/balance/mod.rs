@@ -6,6 +6,8 @@
 //! simply the next one. No member comes twice.
 //!
 //! ```text
+//!             Tally (connections, own and the cluster's)
+//!                              ↓
 //! members + policy → Selector ── Turn (number, noise, client) → Candidates → 2, 0, 1
 //! ```
 
@@ -13,11 +15,13 @@ mod draw;
 mod rendezvous;
 mod selector;
 mod smooth;
+mod tally;
 mod tried;
 mod turn;
 
 pub use selector::{Candidates, Loads, Selector};
 pub use smooth::MAX_SEQUENCE;
+pub use tally::{Gauge, PARTS, Tallied, Tally};
 pub use turn::Turn;
 
 /// How a rule chooses among its backends.

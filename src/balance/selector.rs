@@ -3,6 +3,7 @@
 use super::draw::Urn;
 use super::rendezvous::{bound, score};
 use super::smooth::smooth;
+use super::tally::PARTS;
 use super::tried::Tried;
 use super::turn::{below, mix};
 use super::{Member, Policy, Turn};
@@ -12,8 +13,13 @@ const DRAWS: usize = 8;
 
 /// Connections that members have now, by index.
 pub trait Loads {
-    /// Of member `index`.
+    /// Of member `index`, of the whole cluster as far as it is known.
     fn load(&self, index: usize) -> u32;
+
+    /// What counts of them where the least is sought, in [`PARTS`] of one: see [`super::Gauge`].
+    fn burden(&self, index: usize) -> u64 {
+        u64::from(self.load(index)) * PARTS
+    }
 }
 
 /// A policy made ready for a set of members. Built when the set or a weight changes.
@@ -127,7 +133,7 @@ impl<L: Loads> Candidates<'_, L> {
     fn least(&self) -> Option<usize> {
         let mut best: Option<(usize, Load)> = None;
         for (index, member) in self.open() {
-            let load = Load::with_one_more(self.loads.load(index), member.weight);
+            let load = Load::with_one_more(self.loads.burden(index), member.weight);
             if best.is_none_or(|(_, least)| load.less_than(least)) {
                 best = Some((index, load));
             }
@@ -141,7 +147,8 @@ impl<L: Loads> Candidates<'_, L> {
             return Some(first);
         };
         let load = |index: usize| {
-            Load::with_one_more(self.loads.load(index), self.selector.members[index].weight)
+            let load = u64::from(self.loads.load(index)) * PARTS;
+            Load::with_one_more(load, self.selector.members[index].weight)
         };
         Some(if load(second).less_than(load(first)) { second } else { first })
     }
@@ -166,14 +173,15 @@ impl<L: Loads> Candidates<'_, L> {
 /// Connections per weight, compared without division.
 #[derive(Clone, Copy, Debug)]
 struct Load {
+    /// In [`PARTS`].
     connections: u64,
     weight: u64,
 }
 
 impl Load {
     /// Counts the one that is about to come: an idle heavy member is better than an idle light one.
-    fn with_one_more(connections: u32, weight: u32) -> Self {
-        Load { connections: u64::from(connections) + 1, weight: u64::from(weight) }
+    fn with_one_more(parts: u64, weight: u32) -> Self {
+        Load { connections: parts.saturating_add(PARTS), weight: u64::from(weight) }
     }
 
     fn less_than(self, other: Load) -> bool {

@@ -19,7 +19,8 @@ pub enum Priority {
     Membership,
     /// Held back when nothing is left.
     Views,
-    /// Part of a round that [`Allowance::counters`] allowed: sent to all peers or to none.
+    /// Part of a round that [`Allowance::counters`] or [`Allowance::loads`] allowed: sent to all
+    /// peers or to none.
     Counters,
 }
 
@@ -52,6 +53,17 @@ impl Allowance {
             return 0;
         }
         self.left as usize
+    }
+
+    /// Whether loads may be told now, else that is counted: they give way before everything else,
+    /// for they are told as they stand when there is room again.
+    pub fn loads(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        let may = self.left >= self.size / 2.0;
+        if !may {
+            self.throttled += 1;
+        }
+        may
     }
 
     fn fill(&mut self, now: Instant) {

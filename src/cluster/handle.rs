@@ -19,6 +19,7 @@ use super::private::is_public;
 use super::roster::MemberView;
 use super::shell::{Agent, random, run};
 use super::state::{Dir, DirError, Keeper, News, State};
+use crate::balance::Tally;
 use crate::base::{BackendKey, GossipAddr, NodeId, View, publish_and_view, time};
 use crate::health::{Peers, Rota, Verdicts, Vote};
 use crate::net::{Resolver, bind_udp};
@@ -38,6 +39,8 @@ pub struct Windows {
     pub verdicts: Arc<Verdicts>,
     /// What operators did.
     pub acts: Arc<Acts>,
+    /// Own connections in flight, and told of the peers'.
+    pub tally: Arc<Tally>,
     /// Digest of the configuration that runs.
     pub config_digest: View<String>,
     /// Resolves seeds.
@@ -54,6 +57,7 @@ impl Windows {
             paced: Arc::new(Alone),
             verdicts: Arc::default(),
             acts: Acts::empty(),
+            tally: Arc::default(),
             config_digest,
             resolver,
         }

@@ -5,6 +5,7 @@
 //!  socket ──▶│ wire ─▶ budget ─┬─ swim ─▶ driver (foca, timers, sieve, score) ─▶ roster ──────│─▶ members
 //!   (shell)  │                 ├─ join ─▶ challenge the claimed address, then let in          │
 //!            │                 ├─ counters ─▶ exchange, books ─▶ levels                       │
+//!            │                 ├─ load ─▶ loads ─▶ gauges                                     │
 //!            │                 └─ health ─▶ verdicts ─▶ votes ────────────────────────────────│─▶ peers
 //!  socket ◀──│ allowance ◀─ driver · herald (whom to ask to be let in) · exchange · verdicts  │
 //!            └────────────────────────────────────────────────────────────────────────────────┘
@@ -27,6 +28,7 @@ pub mod herald;
 pub mod identity;
 pub mod leases;
 pub mod line;
+pub mod loads;
 pub mod machine;
 pub mod owners;
 pub mod plan;

@@ -154,6 +154,7 @@ impl Agent {
             paced: Arc::clone(&self.windows.paced),
             verdicts: Arc::clone(&self.windows.verdicts),
             acts: Arc::clone(&self.windows.acts),
+            tally: Arc::clone(&self.windows.tally),
         };
         Ok(Machine::new(setup, rooms, time::now()))
     }

@@ -17,6 +17,7 @@ use super::listeners::{ListenError, Listeners};
 use super::overlay;
 use super::report::Report;
 use crate::admin::{self, ServerPlan};
+use crate::balance::Tally;
 use crate::base::drain::DrainSignal;
 use crate::base::{
     Actor, BootId, Drain, NodeId, NodeName, Publisher, drain_signal, publish_and_view,
@@ -97,6 +98,7 @@ impl Node {
         let started = time::now();
         let resolver = Resolver::from_system()?;
         let verdicts = Arc::new(Verdicts::default());
+        let tally = Arc::new(Tally::default());
         let limits = Arc::new(Limits::default());
         let holdings = Arc::new(Holdings::default());
         let pace = Arc::new(SharedPace::default());
@@ -123,6 +125,7 @@ impl Node {
                     paced: pace.clone(),
                     verdicts: verdicts.clone(),
                     acts: acts.clone(),
+                    tally: tally.clone(),
                     config_digest: digest_view,
                     resolver: resolver.clone(),
                 },
@@ -145,6 +148,7 @@ impl Node {
             limits,
             holdings,
             pace,
+            tally,
             salt,
             secret: rand::random(),
         };

@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::balance::Tally;
 use crate::base::time;
 use crate::config::Plan;
 use crate::health::{Peers, Verdicts};
@@ -23,6 +24,7 @@ pub(super) struct Rooms {
     pub(super) resolver: Resolver,
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) peers: Arc<dyn Peers>,
+    pub(super) tally: Arc<Tally>,
     pub(super) limits: Arc<Limits>,
     pub(super) holdings: Arc<Holdings>,
     pub(super) pace: Arc<SharedPace>,
@@ -102,6 +104,7 @@ fn start_pool(plan: &RulePlan, previous: Option<&Pool>, rooms: &Rooms) -> Arc<Po
         peers: Arc::clone(&rooms.peers),
         holdings: Arc::clone(&rooms.holdings),
         pace: Arc::clone(&rooms.pace),
+        tally: Arc::clone(&rooms.tally),
     };
     Pool::start(plan.pool.clone(), windows, previous, rand::random())
 }
@@ -201,6 +204,7 @@ mod tests {
             resolver: Resolver::with_nameserver(([127, 0, 0, 1], 1).into()),
             verdicts: Arc::default(),
             peers: Arc::new(NoPeers),
+            tally: Arc::default(),
             limits: Arc::default(),
             holdings: Arc::default(),
             pace: Arc::default(),

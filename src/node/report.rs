@@ -240,6 +240,7 @@ fn backend_shape(node: &Node, rule: &str, backend: BackendStatus) -> shapes::Bac
         weight: backend.weight,
         backup: backend.backup,
         active: backend.active.into(),
+        cluster_active: u64::from(backend.active) + u64::from(backend.elsewhere),
         connections: backend.connections,
         connect_failures: backend.connect_failures,
         last_check,

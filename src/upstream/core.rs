@@ -332,7 +332,9 @@ impl Core {
             return account;
         }
         accounts.retain(|_, account| account.strong_count() > 0);
-        let account = Arc::new(Account::new(address, Arc::clone(&self.queue)));
+        let key = BackendKey { rule: self.plan.rule.clone(), address };
+        let gauge = self.windows.tally.gauge(&key);
+        let account = Arc::new(Account::new(address, gauge, Arc::clone(&self.queue)));
         accounts.insert(address, Arc::downgrade(&account));
         account
     }

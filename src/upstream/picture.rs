@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::slot::{Lease, Slot};
-use crate::balance::{Candidates, Loads, Member, Policy, Selector, Turn};
+use crate::balance::{Candidates, Gauge, Loads, Member, Policy, Selector, Turn};
 use crate::health::Choice;
 
 /// Published whole whenever health or membership changes.
@@ -21,11 +21,17 @@ pub(super) struct Picture {
 struct Tier {
     selector: Selector,
     slots: Box<[Arc<Slot>]>,
+    /// Those of the slots, one step nearer.
+    gauges: Box<[Arc<Gauge>]>,
 }
 
 impl Loads for Tier {
     fn load(&self, index: usize) -> u32 {
-        self.slots[index].account.active()
+        self.gauges[index].load()
+    }
+
+    fn burden(&self, index: usize) -> u64 {
+        self.gauges[index].burden()
     }
 }
 
@@ -33,10 +39,10 @@ impl Tier {
     fn new(policy: Policy, slots: &[&Arc<Slot>], chosen: &[(usize, u32)]) -> Self {
         let member = |&(index, weight): &(usize, u32)| Member { id: slots[index].id, weight };
         let members: Vec<_> = chosen.iter().map(member).collect();
-        Tier {
-            selector: Selector::new(policy, &members),
-            slots: chosen.iter().map(|(index, _)| Arc::clone(slots[*index])).collect(),
-        }
+        let slots: Box<[Arc<Slot>]> =
+            chosen.iter().map(|(index, _)| Arc::clone(slots[*index])).collect();
+        let gauges = slots.iter().map(|slot| Arc::clone(&slot.account.gauge)).collect();
+        Tier { selector: Selector::new(policy, &members), slots, gauges }
     }
 }
 

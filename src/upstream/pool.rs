@@ -18,7 +18,7 @@ use super::queue::{Queue, SharedQueue};
 use super::slot::Account;
 use super::status::PoolStatus;
 use super::tasks;
-use crate::balance::Turn;
+use crate::balance::{Tally, Turn};
 use crate::base::{Endpoint, View, publish_and_view, spawn_supervised, time};
 use crate::health::{Choice, Peers, Verdicts};
 use crate::net::Resolver;
@@ -40,6 +40,8 @@ pub struct PoolWindows {
     pub holdings: Arc<Holdings>,
     /// Bandwidth that all nodes share.
     pub pace: Arc<SharedPace>,
+    /// Where connections are counted, own and the other nodes'.
+    pub tally: Arc<Tally>,
 }
 
 /// A rule's backends, shared by all workers. Its tasks run on the runtime it was started on, until

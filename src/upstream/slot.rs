@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::queue::Queue;
+use crate::balance::Gauge;
 use crate::base::{BackendAddr, Endpoint};
 use crate::traffic::{Holding, Holdings, Pacer};
 
@@ -14,9 +15,9 @@ use crate::traffic::{Holding, Holdings, Pacer};
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) address: SocketAddr,
-    /// Connections live or being made. Counted before the connect, so that a hundred dials at once
-    /// cannot pass a cap together.
-    active: AtomicU32,
+    /// Connections live or being made, and those of the other nodes. Counted before the connect,
+    /// so that a hundred dials at once cannot pass a cap together.
+    pub(super) gauge: Arc<Gauge>,
     /// Connections made since start.
     pub(super) connections: AtomicU64,
     /// Connects that failed since start.
@@ -29,10 +30,10 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(address: SocketAddr, queue: Arc<Queue>) -> Self {
+    pub(super) fn new(address: SocketAddr, gauge: Arc<Gauge>, queue: Arc<Queue>) -> Self {
         Account {
             address,
-            active: AtomicU32::new(0),
+            gauge,
             connections: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             failures_in_a_row: AtomicU32::new(0),
@@ -42,7 +43,7 @@ impl Account {
     }
 
     pub(super) fn active(&self) -> u32 {
-        self.active.load(Ordering::Relaxed)
+        self.gauge.own()
     }
 
     /// A connect succeeded.
@@ -82,7 +83,7 @@ pub(super) struct Slot {
 impl Slot {
     /// Takes a place, or `None` when it is full.
     pub(super) fn take_place(self: &Arc<Self>) -> Option<Lease> {
-        let active = &self.account.active;
+        let active = &self.account.gauge.own;
         // SeqCst here and where a place goes back: see `Queue`.
         let taken = match (&self.holding, self.cap) {
             (Some(holding), _) => {
@@ -107,7 +108,7 @@ impl Slot {
     pub(super) fn take_place_unasked(self: &Arc<Self>, all: &Holdings) -> Option<Lease> {
         let holding = self.holding.as_ref()?;
         all.take_holding_unasked(holding).then(|| {
-            self.account.active.fetch_add(1, Ordering::SeqCst);
+            self.account.gauge.own.fetch_add(1, Ordering::SeqCst);
             Lease(Arc::clone(self))
         })
     }
@@ -142,7 +143,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let account = &self.0.account;
-        account.active.fetch_sub(1, Ordering::SeqCst);
+        account.gauge.own.fetch_sub(1, Ordering::SeqCst);
         if let Some(holding) = &self.0.holding {
             holding.give();
         }

@@ -34,6 +34,8 @@ pub struct BackendStatus {
     pub backup: bool,
     /// Connections live or being made, on this node.
     pub active: u32,
+    /// Connections of the other nodes, as they told last.
+    pub elsewhere: u32,
     /// Connections made by this node since start.
     pub connections: u64,
     /// Connects of this node that failed since start.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
+use tidegate::balance::Tally;
 use tidegate::base::{Actor, BootId, NodeId, time};
 use tidegate::cluster::acts::{Acts, Row};
 use tidegate::cluster::asks::Ticket;
@@ -94,6 +95,7 @@ pub(crate) struct Host {
     pub(crate) acts: Arc<Acts>,
     /// Pacers that it shares.
     pub(crate) pace: Arc<SharedPace>,
+    pub(crate) tally: Arc<Tally>,
     /// Added to the wall clock when a process starts.
     pub(crate) clock_off_ms: i64,
     /// What it keeps over restarts, when it has a disk.
@@ -244,6 +246,7 @@ impl Fabric {
             holdings: Arc::default(),
             acts: Acts::empty(),
             pace: Arc::default(),
+            tally: Arc::default(),
             clock_off_ms: 0,
             disk: None,
             boots: 0,
@@ -315,6 +318,7 @@ impl Fabric {
         }
         rooms.acts = host.acts.clone();
         rooms.paced = host.pace.clone();
+        rooms.tally = host.tally.clone();
         host.boot = setup.actor.boot.bits();
         host.machine = Some(Machine::new(setup, rooms, self.now));
         host.stalled = false;

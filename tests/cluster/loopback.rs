@@ -1,8 +1,10 @@
 //! Three real cluster members in one process, over UDP on 127.0.0.1.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tidegate::balance::Tally;
 use tidegate::base::{BackendKey, Endpoint, Publisher, RuleName, publish_and_view};
 use tidegate::cluster::{Cluster, ClusterError, ClusterPlan, MemberState, Windows};
 use tidegate::health::{Verdict, Verdicts};
@@ -14,6 +16,7 @@ pub(crate) struct Node {
     pub(crate) cluster: Cluster,
     pub(crate) book: Arc<Book>,
     pub(crate) verdicts: Arc<Verdicts>,
+    pub(crate) tally: Arc<Tally>,
     pub(crate) digest: Publisher<String>,
 }
 
@@ -32,15 +35,17 @@ pub(crate) fn no_dns() -> Resolver {
 
 pub(crate) fn start(plan: ClusterPlan, resolver: Resolver) -> Node {
     let (book, verdicts) = (Arc::new(Book::default()), Arc::new(Verdicts::default()));
+    let tally = Arc::new(Tally::default());
     let (digest, config_digest) = publish_and_view("d1".to_owned());
     let windows = Windows {
         ledger: book.clone(),
         levels: book.clone(),
         verdicts: verdicts.clone(),
+        tally: tally.clone(),
         ..Windows::empty(config_digest, resolver)
     };
     let cluster = Cluster::start(plan, windows).unwrap();
-    Node { cluster, book, verdicts, digest }
+    Node { cluster, book, verdicts, tally, digest }
 }
 
 pub(crate) fn eventually(
@@ -110,6 +115,14 @@ fn three_nodes_find_each_other_and_share_counters_verdicts_and_digests() {
             votes.iter().map(|vote| (vote.observer.to_string(), vote.report.verdict)).collect();
         votes.sort_by(|a, b| a.0.cmp(&b.0));
         votes == [("n1".to_owned(), Verdict::Down), ("n3".to_owned(), Verdict::Up)]
+    });
+
+    let gauges: Vec<_> = nodes.iter().map(|node| node.tally.gauge(&backend)).collect();
+    for (gauge, connections) in gauges.iter().zip([5, 2, 0]) {
+        gauge.own.store(connections, Ordering::Relaxed);
+    }
+    eventually("connections are shared", Duration::from_secs(5), || {
+        gauges.iter().map(|gauge| gauge.load()).eq([7, 7, 7])
     });
 
     nodes[1].digest.publish("d2".to_owned());

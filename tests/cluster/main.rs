@@ -8,6 +8,7 @@ mod fabric;
 mod far;
 mod health;
 mod leases;
+mod loads;
 mod loopback;
 mod malformed;
 mod measure;

@@ -1,6 +1,7 @@
 //! The figures that `docs/` quotes: `cargo test --test cluster -- --ignored --nocapture
 //! the_figures`.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidegate::base::{BackendKey, RuleName};
@@ -38,13 +39,18 @@ fn deaths(profile: Profile, nodes: usize, links: Links, kills: usize) -> Vec<Dur
     took
 }
 
-/// Bytes a second and node, with three backends checked.
+/// Bytes a second and node, with three backends checked, to each of which every node holds
+/// connections at rest.
 fn idle(profile: Profile, nodes: usize, links: Links) -> f64 {
     let mut fabric = Fabric::cluster_of(profile, 52, links, nodes);
+    let mut gauges = Vec::new();
     for host in &fabric.hosts {
         for port in [80, 81, 82] {
             let rule = RuleName::from("web");
             let backend = BackendKey { rule, address: ([10, 9, 9, 9], port).into() };
+            let gauge = host.tally.gauge(&backend);
+            gauge.own.store(5, Ordering::Relaxed);
+            gauges.push(gauge);
             host.verdicts.note(&backend, fabric.now, sighting(Verdict::Up, fabric.now));
         }
     }

@@ -132,6 +132,44 @@ async fn six_nodes_share_the_checks_and_all_know_what_three_of_them_find() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_loaded_backend_is_the_least_loaded_of_all_nodes() {
+    let (a, b) = (Backend::echo().await, Backend::echo().await);
+    let (a, b) = (a.address.to_string(), b.address.to_string());
+    let rule = format!("balance: least_connections, backends: [\"{a}\", \"{b}\"]");
+    let nodes = three(&rule).await;
+    let mut held = Vec::new();
+    // One after the other at another node: alone, each would begin with the same backend.
+    for count in 1..=6_u64 {
+        let node = &nodes[count as usize % 3];
+        let mut caller = Caller::connect(node.at(8001)).await.unwrap();
+        assert!(caller.echoes().await);
+        held.push(caller);
+        let shared = [count.div_ceil(2), count / 2];
+        for node in &nodes {
+            until("the connection is known everywhere", || async {
+                let one = backend_at(node, &a).await.cluster_active;
+                let mut both = [one, backend_at(node, &b).await.cluster_active];
+                both.sort_by(|a, b| b.cmp(a));
+                both == shared
+            })
+            .await;
+        }
+    }
+    for node in &nodes {
+        let own = backend_at(node, &a).await.active + backend_at(node, &b).await.active;
+        assert_eq!(own, 2, "`active` is the node's own");
+    }
+    drop(held);
+    for node in &nodes {
+        until("they are gone everywhere", || async {
+            backend_at(node, &a).await.cluster_active + backend_at(node, &b).await.cluster_active
+                == 0
+        })
+        .await;
+    }
+}
+
 async fn backend_at(node: &World, address: &str) -> tidegate::admin::shapes::Backend {
     let backends: Backends = node.view("/api/v1/backends").await;
     backends.backends.into_iter().find(|backend| backend.address == address).unwrap()

@@ -72,6 +72,7 @@ pub(crate) fn rule(plan: RulePlan, stats: Arc<RuleStats>) -> Arc<Rule> {
     let windows = PoolWindows {
         resolver: Resolver::from_system().unwrap(),
         verdicts: Arc::new(Verdicts::default()),
+        tally: Arc::default(),
         peers: Arc::new(NoPeers),
         holdings: Arc::default(),
         pace: Arc::default(),

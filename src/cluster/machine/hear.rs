@@ -142,6 +142,7 @@ impl Machine {
                     self.outputs.push_back(Output::Votes);
                 }
             }
+            Record::Load(load) => self.loads.hear(now, peer.actor, &load),
             Record::ViewBeat(beat) => self.hear_view_beat(now, peer, beat),
             Record::ViewPart(part) => self.hear_view(now, part),
             Record::AskHealth => self.tell_verdicts(now, &[peer]),

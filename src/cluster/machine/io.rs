@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::balance::Tally;
 use crate::base::{Actor, NodeName};
 use crate::cluster::acts::Acts;
 use crate::cluster::asks::Ticket;
@@ -83,6 +84,8 @@ pub struct Rooms {
     pub verdicts: Arc<Verdicts>,
     /// What operators did.
     pub acts: Arc<Acts>,
+    /// Own connections in flight, and told of the peers'.
+    pub tally: Arc<Tally>,
 }
 
 impl Rooms {
@@ -95,6 +98,7 @@ impl Rooms {
             paced: Arc::new(Alone),
             verdicts: Arc::default(),
             acts: Acts::empty(),
+            tally: Arc::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod hear;
 mod io;
 mod join;
 mod leases;
+mod loads;
 mod memory;
 mod paces;
 mod upkeep;
@@ -57,6 +58,7 @@ pub struct Machine {
     paces: paces::Paces,
     told: Told,
     heard: Heard,
+    loads: loads::Loads,
     allowance: Allowance,
     intake: Intake,
     traffic: Traffic,
@@ -112,6 +114,7 @@ impl Machine {
             paces: paces::Paces::new(now),
             told: Told::default(),
             heard: Heard::default(),
+            loads: loads::Loads::new(now, setup.seed),
             intake: Intake::new(now),
             traffic: Traffic::default(),
             outputs: VecDeque::from([Output::Members]),
@@ -194,6 +197,7 @@ impl Machine {
         let soonest =
             self.next_upkeep.min(self.paces.due()).min(self.exchange.due()).min(self.herald.due());
         let others = self.driver.due().into_iter().chain(self.asks.due()).chain(self.leases.due());
+        let others = others.chain(self.loads.due());
         others.fold(soonest, Instant::min)
     }
 

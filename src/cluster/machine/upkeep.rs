@@ -57,6 +57,7 @@ impl Machine {
         }
         self.tell_acts(now);
         self.remember();
+        self.exchange_loads(now);
         self.tell_suspects(now);
         for (to, payload) in self.driver.take_sends() {
             self.send(now, Kind::Swim, to, &payload, Priority::Membership);
@@ -116,6 +117,7 @@ impl Machine {
                 self.herald.found(identity.address);
                 self.told.hurry(now);
                 self.beat_acts(now, *identity);
+                self.loads.hurry(now);
             }
             // Perhaps it is there again under a new boot, and nobody else asks it.
             MemberState::Suspect | MemberState::Failed => self.herald.lost(now, identity.address),

@@ -57,13 +57,15 @@ pub enum Kind {
     View = 6,
     /// What operators did to the cluster.
     Acts = 8,
+    /// Connections in flight.
+    Load = 9,
     /// Permits of caps over the cluster.
     Lease = 10,
 }
 
 impl Kind {
     /// All kinds, in wire order.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Swim,
         Kind::Join,
         Kind::Meta,
@@ -71,6 +73,7 @@ impl Kind {
         Kind::Health,
         Kind::View,
         Kind::Acts,
+        Kind::Load,
         Kind::Lease,
     ];
 
@@ -84,6 +87,7 @@ impl Kind {
             Kind::Health => "health",
             Kind::View => "view",
             Kind::Acts => "acts",
+            Kind::Load => "load",
             Kind::Lease => "lease",
         }
     }

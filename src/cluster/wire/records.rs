@@ -7,6 +7,7 @@
 //! A reader skips types that it does not know, and what a later version appended to a body.
 
 mod health;
+mod load;
 
 use std::net::SocketAddr;
 
@@ -20,6 +21,7 @@ use crate::cluster::acts::{ActsBeat, AskActs, BackendRow, BanRow, DrainRow};
 use crate::cluster::identity::Identity;
 
 pub use health::{HealthBeat, HealthPart, HealthRow};
+pub use load::LoadRows;
 
 /// Most bytes of a name, a version or a digest that is kept of what a peer says.
 const MOST_TEXT: usize = 255;
@@ -41,6 +43,8 @@ pub enum Record {
     HealthBeat(HealthBeat),
     /// Part of my verdicts.
     HealthPart(HealthPart),
+    /// My connections to backends.
+    Load(LoadRows),
     /// Tell me all your verdicts.
     AskHealth,
     /// I am about to leave.
@@ -171,6 +175,7 @@ impl Record {
             Record::AskMeta => 5,
             Record::HealthBeat(_) => 7,
             Record::HealthPart(_) => 50,
+            Record::Load(_) => 51,
             Record::AskHealth => 9,
             Record::Leaving(_) => 10,
             Record::ViewBeat(_) => 11,
@@ -207,6 +212,7 @@ impl Record {
             Record::Meta(body) => encode(body, out),
             Record::HealthBeat(body) => encode(body, out),
             Record::HealthPart(body) => encode(body, out),
+            Record::Load(body) => encode(body, out),
             Record::Leaving(body) => encode(body, out),
             Record::ViewBeat(body) => encode(body, out),
             Record::ViewPart(body) => encode(body, out),
@@ -271,6 +277,7 @@ impl Record {
             44 => Record::Backend(decode::<BackendRow>(body)?.checked()?),
             65 => Record::PaceTold(decode(body)?),
             66 => Record::PaceShares(decode(body)?),
+            51 => Record::Load(decode(body)?),
             _ => return Ok(None),
         }))
     }

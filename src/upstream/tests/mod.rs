@@ -125,6 +125,7 @@ fn windows() -> PoolWindows {
         peers: Arc::new(NoPeers),
         holdings: Arc::default(),
         pace: Arc::default(),
+        tally: Arc::default(),
     }
 }
 
