@@ -8,5 +8,9 @@ pub fn take(payload: &[u8]) {
     let mut again = Vec::new();
     all.iter().for_each(|record| record.put(&mut again));
     assert!(again.len() <= payload.len(), "what was read became longer");
-    assert_eq!(records(&again), Ok(all));
+    // By their bytes, for a level that is no number is not equal to itself.
+    let mut once_more = Vec::new();
+    let reread = records(&again).expect("what was written can be read");
+    reread.iter().for_each(|record| record.put(&mut once_more));
+    assert_eq!(again, once_more);
 }
