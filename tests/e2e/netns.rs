@@ -92,6 +92,8 @@ fn configuration(name: &str, address: &str, peers: &str) -> String {
         Some(("  advertise_addr", _)) => format!("  advertise_addr: \"{address}:9090\""),
         Some(("  node_name", _)) => format!("  node_name: {name}"),
         Some(("  peers", _)) => format!("  peers: {peers}"),
+        // All hosts share one disk here: each node's state goes beside its file.
+        _ if line.trim_start().starts_with("state_dir:") => "  state_dir: ./state".to_owned(),
         _ => line.to_owned(),
     });
     let body = lines.collect::<Vec<_>>().join("\n") + "\n";
