@@ -29,7 +29,7 @@ pub struct ActsBeat {
 /// Tell me what I lack: here is what mine amount to, by part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskActs {
-    /// [`super::store::PARTS`] sums of 4 bytes.
+    /// So many as there are parts of the store: sums of 4 bytes.
     pub sums: Vec<u8>,
 }
 
