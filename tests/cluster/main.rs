@@ -16,6 +16,7 @@ mod memory;
 mod names;
 mod paces;
 mod scenarios;
+mod sealed;
 mod sharing;
 mod support;
 mod world;
