@@ -95,6 +95,47 @@ fn a_node_takes_all_the_descriptors_that_it_may_have() {
     assert_eq!(soft, hard);
 }
 
+/// `kill -9` leaves no time to write anything.
+#[test]
+fn what_was_ordered_outlives_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lb.yaml");
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (listen, admin) = (free(), free());
+    let text = format!(
+        "admin: {{ listen: \"127.0.0.1:{admin}\" }}
+rules: [{{ name: web, listen: \"127.0.0.1:{listen}\", backends: [\"{}\"] }}]
+cluster: {{ bind_addr: \"127.0.0.1:0\", state_dir: ./state }}
+",
+        backend.local_addr().unwrap()
+    );
+    fs::write(&file, text).unwrap();
+    let tidegate = |words: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(words.split_whitespace()).env("TIDEGATE_ADMIN", format!("127.0.0.1:{admin}"));
+        let output = command.output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let mut node = Node::start(&file, 256);
+    assert!(holds_within(SOON, || serves(listen)), "it does not come up");
+    assert_eq!(tidegate("ban 203.0.113.7 --for 1h"), "203.0.113.7 is banned for 1h\n");
+    let state = dir.path().join("state/state.json");
+    let kept = || fs::read_to_string(&state).is_ok_and(|text| text.contains("203.0.113.7"));
+    assert!(holds_within(SOON, kept), "it is not kept");
+    node.told("-KILL");
+    node.ended_within(SOON).expect("it lives on");
+
+    let _node = Node::start(&file, 256);
+    assert!(holds_within(SOON, || tidegate("bans").contains("203.0.113.7")), "it is forgotten");
+    // A second process on the same directory says what is wrong, and ends.
+    let other = dir.path().join("other.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace(&admin.to_string(), &free().to_string());
+    fs::write(&other, text.replace(&listen.to_string(), &free().to_string())).unwrap();
+    let said = tidegate(&format!("run --config {}", other.display()));
+    assert!(said.contains("give each node a directory of its own"), "{said}");
+}
+
 #[test]
 fn an_end_does_not_wait_for_a_reload_that_waits_for_checks() {
     let dir = tempfile::tempdir().unwrap();

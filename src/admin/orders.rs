@@ -209,12 +209,23 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Denied> {
 fn client(text: &str) -> Result<IpNet, Denied> {
     let network = match text.parse::<IpAddr>() {
         Ok(ip) => Ok(IpNet::from(ip.to_canonical())),
-        Err(_) => text.parse::<IpNet>().map(|network| network.trunc()),
+        Err(_) => text.parse::<IpNet>().map(|network| mapped(network.trunc())),
     };
     network.map_err(|_| {
         let what = "is neither an address nor a network; write `203.0.113.7`, `203.0.113.0/24` or `2001:db8::/32`";
         Denied::Wrong(format!("`{}` {what}", shown(text)))
     })
+}
+
+/// A network of IPv4-mapped addresses is the IPv4 network.
+fn mapped(network: IpNet) -> IpNet {
+    let length = network.prefix_len().checked_sub(96);
+    match (network.addr().to_canonical(), length) {
+        (IpAddr::V4(ip), Some(length)) if matches!(network, IpNet::V6(_)) => {
+            IpNet::new(ip.into(), length).unwrap_or(network)
+        }
+        _ => network,
+    }
 }
 
 fn too_wide(network: &IpNet) -> bool {
@@ -278,6 +289,7 @@ mod tests {
             ("203.0.113.7/24", "203.0.113.0/24"),
             ("::ffff:203.0.113.7", "203.0.113.7/32"),
             ("2001:db8::1", "2001:db8::1/128"),
+            ("::ffff:10.1.0.0/112", "10.1.0.0/16"),
             ("10.0.0.0/8", "10.0.0.0/8"),
         ] {
             let read = ban(&format!(r#"{{"client": "{written}"}}"#)).unwrap();
@@ -292,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_ban_of_everybody_must_be_said_in_words() {
-        for wide in ["0.0.0.0/0", "::/0", "128.0.0.0/7", "2000::/3"] {
+        for wide in ["0.0.0.0/0", "::/0", "128.0.0.0/7", "2000::/3", "::ffff:0:0/96"] {
             let told = ban(&format!(r#"{{"client": "{wide}"}}"#)).unwrap_err();
             assert!(told.text().contains("--wide"), "{told:?}");
             ban(&format!(r#"{{"client": "{wide}", "wide": true}}"#)).unwrap();

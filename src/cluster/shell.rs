@@ -319,7 +319,7 @@ impl Shell<'_> {
             self.digest = Arc::clone(&digest);
             self.machine.handle(time::now(), Input::Digest(digest.to_string()));
         }
-        let (mut members, mut votes) = (false, false);
+        let (mut members, mut votes, mut persist) = (false, false, false);
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Send { to, bytes } => self.send(to, &bytes),
@@ -332,8 +332,11 @@ impl Shell<'_> {
                         let _ = asker.send(answer);
                     }
                 }
-                Output::Persist => self.persist(),
+                Output::Persist => persist = true,
             }
+        }
+        if persist {
+            self.persist();
         }
         if members {
             self.agent.members.publish(self.machine.members());

@@ -45,6 +45,12 @@ impl Node {
         bans
     }
 
+    /// How many are banned now.
+    pub(super) fn ban_count(&self) -> usize {
+        let now = time::now();
+        self.acts.look(|store| store.clients().filter(|(_, known)| known.value.holds(now)).count())
+    }
+
     /// What acts say of backends.
     pub(super) fn overlay(&self) -> Vec<overlay::Listed> {
         let (plan, now) = (self.plan(), time::now());
@@ -90,25 +96,22 @@ impl Node {
         };
         if news {
             let cut = self.workers.cut_banned(&self.bans.current());
-            tracing::info!(connections = cut, "live connections of banned clients are cut");
+            if cut > 0 {
+                tracing::info!(connections = cut, "live connections of banned clients are cut");
+            }
         }
     }
 
     /// Tells each pool of `snapshot` who takes no new connections.
     pub(super) fn drain_pools(&self, plan: &Plan, snapshot: &Snapshot) {
+        // One at a time, or who looked first might speak last.
+        let _turn = self.draining_pools.lock();
         let now = time::now();
         for rule in &snapshot.rules {
             if let Some(file) = plan.rules.iter().find(|file| file.name == rule.plan.name) {
                 rule.pool.drain(self.acts.look(|store| overlay::drained(file, store, now)));
             }
         }
-    }
-
-    /// Brings everything into effect as it stands now.
-    async fn apply_acts(&self) {
-        self.publish_bans();
-        self.drain_pools(&self.plan(), &self.snapshot.current());
-        self.lay_acts().await;
     }
 
     /// Changes the pools whose backends the acts changed.
@@ -168,19 +171,32 @@ fn banned(store: &Store, now: Instant) -> Vec<Banned> {
     store.clients().filter_map(shown).collect()
 }
 
-/// Brings acts into effect, as they come and as they end.
+/// Brings bans and drains into effect, as they come and as they end.
 pub(super) async fn keep_acts(node: Weak<Node>, changed: Arc<Notify>) {
     loop {
         let due = {
             let Some(node) = node.upgrade() else { return };
             let due = node.acts.sweep(time::now());
-            node.apply_acts().await;
+            node.publish_bans();
+            node.drain_pools(&node.plan(), &node.snapshot.current());
             due
         };
         tokio::select! {
             () = changed.notified() => {}
             () = until(due) => {}
         }
+        tokio::time::sleep(GATHER).await;
+    }
+}
+
+/// Brings changes of backends into effect: by itself, for a reload that is under way may hold it up.
+pub(super) async fn keep_overlay(node: Weak<Node>, changed: Arc<Notify>) {
+    loop {
+        {
+            let Some(node) = node.upgrade() else { return };
+            node.lay_acts().await;
+        }
+        changed.notified().await;
         tokio::time::sleep(GATHER).await;
     }
 }

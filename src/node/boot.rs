@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::acts::{Cutting, keep_acts};
+use super::acts::{Cutting, keep_acts, keep_overlay};
 use super::build::{self, Rooms};
 use super::journal::Journal;
 use super::listeners::{ListenError, Listeners};
@@ -51,7 +51,9 @@ pub struct Node {
     pub(super) acts: Arc<Acts>,
     pub(super) bans: Publisher<Bans>,
     pub(super) cutting: Mutex<Cutting>,
-    acting: Mutex<Option<JoinHandle<()>>>,
+    /// Held by whoever tells the pools who is drained.
+    pub(super) draining_pools: Mutex<()>,
+    acting: Mutex<Vec<JoinHandle<()>>>,
     pub(super) draining: AtomicBool,
     pub(super) serving: AtomicBool,
     pub(super) drain: DrainSignal,
@@ -156,9 +158,10 @@ impl Node {
         let (signal, drain) = drain_signal();
         let (snapshot, view) = publish_and_view(Snapshot::empty());
         let (bans, _) = publish_and_view(Bans::default());
-        let changed = Arc::new(Notify::new());
-        let wake = Arc::clone(&changed);
-        acts.on_change(move || wake.notify_one());
+        let [changed, overlay_changed] = [(); 2].map(|()| Arc::new(Notify::new()));
+        for wake in [Arc::clone(&changed), Arc::clone(&overlay_changed)] {
+            acts.on_change(move || wake.notify_one());
+        }
         let workers =
             Workers::start(plan.workers, view, drain.clone()).map_err(BootError::Workers)?;
 
@@ -177,7 +180,8 @@ impl Node {
             acts,
             bans,
             cutting: Mutex::default(),
-            acting: Mutex::new(None),
+            draining_pools: Mutex::new(()),
+            acting: Mutex::default(),
             draining: AtomicBool::new(false),
             serving: AtomicBool::new(false),
             drain: signal,
@@ -196,7 +200,9 @@ impl Node {
         }
         node.serving.store(true, Relaxed);
         let acting = keep_acts(Arc::downgrade(&node), changed);
-        *node.acting.lock() = Some(spawn_supervised("acts", acting));
+        let laying = keep_overlay(Arc::downgrade(&node), overlay_changed);
+        *node.acting.lock() =
+            vec![spawn_supervised("acts", acting), spawn_supervised("overlay", laying)];
         node.say_started();
         Ok(node)
     }
@@ -304,9 +310,7 @@ fn writer() -> Actor {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(acting) = self.acting.lock().take() {
-            acting.abort();
-        }
+        self.acting.lock().iter().for_each(JoinHandle::abort);
         if let Some(admin) = self.admin.lock().take() {
             admin.abort();
         }

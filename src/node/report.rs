@@ -109,7 +109,7 @@ fn status(node: &Node) -> shapes::Status {
         not_ready: ready.err().unwrap_or_default(),
         config: node.journal.status(),
         connections: node.workers.live(),
-        bans: node.bans().len(),
+        bans: node.ban_count(),
         overlay: node.overlay().into_iter().map(overlay_shape).collect(),
         workers: node.first.workers,
         pid: std::process::id(),

@@ -182,7 +182,8 @@ impl Board {
         now: Instant,
     ) -> Option<Duration> {
         let out = |backend: &&Backend| backend.health.ejection.until().is_some();
-        let (ejected, total) = (self.backends().filter(out).count(), self.backends().count());
+        let total = self.backends().filter(|backend| !self.drains(backend)).count();
+        let ejected = self.backends().filter(out).count();
         let backend = self.find(address)?;
         let in_use = backend.health.ejection.until().is_none()
             && matches!(backend.opinion(plan), Opinion::Good | Opinion::Doubted);

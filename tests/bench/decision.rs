@@ -5,6 +5,9 @@
 //! such fetch costs on this machine, at this moment, is measured beside it: a busy or virtual
 //! machine may need 175 ns for the fetch alone.
 //!
+//! What it costs to ask whether a client is banned stands below: with nobody banned, and with as many as
+//! there can be.
+//!
 //! `cargo bench --bench decision`
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -14,11 +17,13 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tidegate::base::LimitId;
+use tidegate::base::{LimitId, publish_and_view};
+use tidegate::cluster::acts::MOST_BANS;
 use tidegate::traffic::{
-    Action, Algorithm, Decision, LimitKey, LimitPlan, LimitScope, Limiter, Quota, Sharing,
+    Action, Algorithm, Bans, Decision, LimitKey, LimitPlan, LimitScope, Limiter, Quota, Sharing,
 };
 
 const KEYS: u32 = 1_000_000;
@@ -84,11 +89,47 @@ fn main() -> ExitCode {
         println!("  of which one fetch from memory: {:.0} ns", fetch(limiter.bytes()));
         good &= median <= BAR_NS && allocations == 0;
     }
+    good &= ask_bans();
     if good {
         return ExitCode::SUCCESS;
     }
     println!("above the bar: {BAR_NS} ns median, no allocation");
     ExitCode::FAILURE
+}
+
+/// What looking a client up among the bans costs; whether that is within the bar.
+fn ask_bans() -> bool {
+    let mut good = true;
+    let client = |n: u32| IpAddr::V4(n.wrapping_mul(2_654_435_761).into());
+    let mut rng = StdRng::seed_from_u64(3);
+    let asked: Vec<IpAddr> =
+        (0..BATCH * BATCHES).map(|_| client(rng.random_range(0..2 * MOST_BANS as u32))).collect();
+    for number in [0, MOST_BANS as u32] {
+        // One in eight a network, so that there are two lengths to look through.
+        let network = |n: u32| {
+            let length = if n.is_multiple_of(8) { 24 } else { 32 };
+            IpNet::new(client(n), length).map(|net| (net.trunc(), false)).expect("a network")
+        };
+        let all: Vec<(IpNet, bool)> = (0..number).map(network).collect();
+        let (_, view) = publish_and_view(Bans::new(all));
+        let allocations = ALLOCATIONS.load(Ordering::Relaxed);
+        let (mut times, mut refused) = ([0.0; BATCHES], 0u64);
+        for (time, batch) in times.iter_mut().zip(asked.chunks(BATCH)) {
+            let began = Instant::now();
+            for client in batch {
+                refused += u64::from(view.look().refuses(black_box(*client)));
+            }
+            *time = began.elapsed().as_nanos() as f64 / BATCH as f64;
+        }
+        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - allocations;
+        times.sort_by(f64::total_cmp);
+        let (median, p99) = (times[BATCHES / 2], times[BATCHES * 99 / 100]);
+        println!(
+            "{number} bans: {median:.0} ns median, {p99:.0} ns p99, {allocations} allocations ({refused} refused)"
+        );
+        good &= median <= BAR_NS && allocations == 0;
+    }
+    good
 }
 
 /// Nanoseconds of a load that waits for the one before it, median, within `bytes` of memory.

@@ -350,3 +350,43 @@ async fn a_node_without_a_cluster_takes_the_same_orders_and_says_what_is_wrong_w
     until("only the other serves", || async { !served(world.at(8001)).await }).await;
     assert!(served(world.at(8002)).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bans_and_drains_do_not_wait_for_a_reload_that_waits_for_its_checks() {
+    let (one, other) = (Backend::echo().await, Backend::echo().await);
+    // It takes the check's connection and never answers.
+    let dumb = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = host();
+    let web = format!(
+        "rules:\n  - {{ name: web, listen: \"{host}:8001\", {} }}\n",
+        backends_of(&[&one, &other])
+    );
+    let world = World::start(host, &web).await;
+    let hangs = format!(
+        "{web}  - {{ name: hangs, listen: \"{host}:8002\", backends: [\"{}\"], health_check: {{ type: http, timeout: 1h }} }}\n",
+        dumb.local_addr().unwrap()
+    );
+    let acts = async {
+        let asked = tokio::task::spawn_blocking(move || dumb.accept().unwrap());
+        let _asked = timeout(SOON, asked).await.unwrap().unwrap();
+        // The first of them waits for the reload, the others do not wait for it.
+        order(&world, Kind::Weigh, json!({ "backend": one.address.to_string(), "weight": 7 }))
+            .await
+            .unwrap();
+        order(&world, Kind::Drain, json!({ "backend": one.address.to_string() })).await.unwrap();
+        until("it is drained", || async { state_of(&world, &one).await == "drain" }).await;
+        order(&world, Kind::Ban, json!({ "client": "127.0.0.1" })).await.unwrap();
+        until("the client is refused", || async { !served(world.at(8001)).await }).await;
+    };
+    tokio::select! {
+        _ = world.reload(&hangs) => panic!("the reload did not wait"),
+        () = acts => {}
+    }
+    // The reload is given up; what waited for it is done.
+    until("the weight is changed", || async {
+        let shown: Backends = world.view("/api/v1/backends").await;
+        shown.backends.iter().any(|backend| backend.weight == 7)
+    })
+    .await;
+    assert_eq!(state_of(&world, &one).await, "drain");
+}

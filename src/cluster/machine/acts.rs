@@ -48,6 +48,8 @@ pub(super) struct Telling {
     under_way: Vec<(Subject, usize, Instant)>,
     asked: Option<Instant>,
     answered: Option<Instant>,
+    /// Between two asks of who has just come.
+    first_wait: Duration,
     /// Peers who have other acts than we.
     behind: HashMap<Actor, Behind>,
     /// Some peer had the same acts.
@@ -73,6 +75,7 @@ impl Telling {
             under_way: Vec::new(),
             asked: None,
             answered: None,
+            first_wait: FIRST_REPEAT,
             behind: HashMap::new(),
             compared: false,
         }
@@ -194,15 +197,18 @@ impl Machine {
         self.send_ask(now, to);
     }
 
-    /// Who has just come asks one after the other, until it has what one of them has.
+    /// Who has just come asks one after the other, until it has what one of them has; less and less often,
+    /// for they may be of a version that has no acts.
     fn ask_at_first(&mut self, now: Instant) {
         let asked = self.telling.asked;
-        let waits = asked.is_some_and(|at| now.saturating_duration_since(at) < EAGER);
+        let wait = self.telling.first_wait;
+        let waits = asked.is_some_and(|at| now.saturating_duration_since(at) < wait);
         if self.telling.compared || waits {
             return;
         }
         let peers = self.peers();
         if let Some(peer) = peers.choose(&mut self.rng).copied() {
+            self.telling.first_wait = (wait.mul_f64(1.5)).min(LAST_REPEAT);
             self.send_ask(now, peer);
         }
     }

@@ -22,6 +22,7 @@ use crate::traffic::Rates;
 mod caps;
 mod checks;
 mod dialing;
+mod draining;
 mod ejecting;
 mod names;
 mod reloading;
