@@ -16,7 +16,8 @@ use tidegate::admin::client::DEFAULT_URL;
 use tidegate::admin::orders::Kind;
 use tidegate::admin::{Client, Target, TargetError, tables};
 use tidegate::base::drain_signal;
-use tidegate::node::{self, backend_server, backend_server::Mode};
+use tidegate::cluster::keyring::KeyId;
+use tidegate::node::{self, backend_server, backend_server::Mode, keys};
 
 /// A container's health check must be done before its own timeout, often 3 s.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
@@ -66,8 +67,48 @@ enum Command {
     Health(AdminArgs),
     /// Have a node leave its cluster, drain and stop
     Leave(NodeArgs),
+    /// The cluster's keys, by which gossip is sealed
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// A small named backend, to try things
     BackendServer(BackendArgs),
+}
+
+/// To rotate: install a new key on every node, use it on every node, remove the old one on every
+/// node. Running nodes see the changed file by themselves.
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Make a new file with one key; never overwrites one
+    Generate(KeysFile),
+    /// Show the keys by name and fingerprint
+    List(KeysFile),
+    /// Add a new key, or those of another file, that opens and does not seal yet
+    Install {
+        #[command(flatten)]
+        at: KeysFile,
+        /// Take the keys of this file instead of making one
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+    /// Have a key seal
+    Use(KeysChange),
+    /// Remove a key that does not seal
+    Remove(KeysChange),
+}
+
+#[derive(Args, Clone, Debug)]
+struct KeysFile {
+    /// The keys, as `cluster.keys_file` names them
+    #[arg(long, value_name = "FILE", default_value = "cluster.keys")]
+    file: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+struct KeysChange {
+    /// The key's name, from 1 to 255
+    key: KeyId,
+    #[command(flatten)]
+    at: KeysFile,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -228,6 +269,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Backend(command) => change_backend(&command),
         Command::Health(args) => health(&args),
         Command::Leave(args) => leave(&args),
+        Command::Keys(command) => keys_of(command),
         Command::BackendServer(args) => backend(&args),
     };
     let (fault, code) = match done {
@@ -326,6 +368,17 @@ fn token(file: &Path) -> Result<String, Fault> {
         return Err(Fault::Failed(format!("the token file {} is empty", file.display())));
     }
     Ok(token.to_owned())
+}
+
+fn keys_of(command: KeysCommand) -> Result<(), Fault> {
+    let done = match command {
+        KeysCommand::Generate(at) => keys::generate(&at.file),
+        KeysCommand::List(at) => keys::list(&at.file),
+        KeysCommand::Install { at, from } => keys::install(&at.file, from.as_deref()),
+        KeysCommand::Use(change) => keys::put_first(&change.at.file, change.key),
+        KeysCommand::Remove(change) => keys::remove(&change.at.file, change.key),
+    };
+    say(&done.map_err(failed)?)
 }
 
 fn backend(args: &BackendArgs) -> Result<(), Fault> {

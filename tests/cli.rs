@@ -187,3 +187,52 @@ fn what_cannot_be_done_is_told_with_its_exit_code() {
         assert!(output.stdout.is_empty(), "{words}");
     }
 }
+
+#[test]
+fn keys_are_made_changed_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cluster.keys");
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+    let keys = |words: &str| {
+        let line = format!("keys {words} --file {}", file.display());
+        let done = run(&line, nobody);
+        (done.status.code(), text(&done.stdout).to_owned() + text(&done.stderr))
+    };
+    let (code, said) = keys("list");
+    assert!(code == Some(1) && said.contains("cannot be read"), "{said}");
+    let (code, said) = keys("generate");
+    assert!(code == Some(0) && said.contains("key 1 ("), "{said}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let before = std::fs::read_to_string(&file).unwrap();
+    let (code, said) = keys("generate");
+    assert!(code == Some(1) && said.contains("not overwritten"), "{said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+
+    assert_eq!(keys("install").0, Some(0));
+    let (code, said) = keys("remove 1");
+    assert!(code == Some(1) && said.contains("seals"), "{said}");
+    let (code, said) = keys("use 9");
+    assert!(code == Some(1) && said.contains("no key 9"), "{said}");
+    assert_eq!((keys("use 0").0, keys("use").0), (Some(2), Some(2)));
+    let (code, said) = keys("use 2");
+    assert!(code == Some(0) && said.contains("tidegate keys remove 1"), "{said}");
+    let (code, listed) = keys("list");
+    assert!(code == Some(0) && listed.contains("seals and opens"), "{listed}");
+    assert_eq!(listed.lines().count(), 3);
+    let ring = std::fs::read_to_string(&file).unwrap();
+    for secret in ring.lines().filter_map(|line| line.strip_prefix("key ")?.split(' ').nth(1)) {
+        assert!(!listed.contains(&secret[..8]) && secret.len() == 64);
+    }
+    assert_eq!(keys("remove 1").0, Some(0));
+    let salt = |text: &str| text.lines().find(|line| line.starts_with("salt")).map(str::to_owned);
+    let after = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(salt(&after), salt(&before));
+
+    // Another machine takes the new key over from a copy.
+    let other = dir.path().join("other.keys");
+    std::fs::write(&other, &before).unwrap();
+    let line = format!("keys install --file {} --from {}", other.display(), file.display());
+    let done = run(&line, nobody);
+    assert!(done.status.success() && text(&done.stdout).contains("key 2 ("));
+}

@@ -27,6 +27,7 @@ pub mod handle;
 pub mod herald;
 pub mod identity;
 pub mod leases;
+pub mod keyring;
 pub mod line;
 pub mod loads;
 pub mod machine;

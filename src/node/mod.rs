@@ -17,6 +17,7 @@ mod check;
 mod demo;
 mod drain;
 mod journal;
+pub mod keys;
 mod listeners;
 mod logging;
 mod orders;
