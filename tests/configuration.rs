@@ -46,6 +46,8 @@ fn load_text(text: &str) -> Result<Plan, String> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("lb.yaml");
     fs::write(dir.path().join("token"), "secret\n").unwrap();
+    let keys = format!("salt {}\nkey 1 {}\n", "7".repeat(32), "5".repeat(64));
+    fs::write(dir.path().join("cluster.keys"), keys).unwrap();
     fs::write(&file, text).unwrap();
     load(&file).map(|loaded| loaded.plan).map_err(|faults| faults.to_string())
 }

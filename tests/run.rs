@@ -162,3 +162,39 @@ fn an_end_does_not_wait_for_a_reload_that_waits_for_checks() {
     let ended = node.ended_within(SOON);
     assert!(ended.expect("it still waits for the check").success());
 }
+
+#[test]
+fn a_running_node_takes_over_changed_keys_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, keys) = (dir.path().join("lb.yaml"), dir.path().join("cluster.keys"));
+    let tidegate = |words: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(words.split_whitespace()).arg("--file").arg(&keys);
+        assert!(command.status().unwrap().success(), "{words}");
+    };
+    tidegate("keys generate");
+    let (listen, admin) = (free(), free());
+    let text = format!(
+        "admin: {{ listen: \"127.0.0.1:{admin}\" }}
+rules:
+  - {{ listen: \"127.0.0.1:{listen}\", backends: [\"127.0.0.1:1\"], health_check: {{ type: none }} }}
+cluster: {{ bind_addr: \"127.0.0.1:0\", keys_file: ./cluster.keys }}
+"
+    );
+    fs::write(&file, text).unwrap();
+    let node = Node::start(&file, 256);
+    assert!(holds_within(SOON, || serves(listen)), "it does not come up");
+    let has = |keys: &str| {
+        let mut members = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        members.args(["members", "--admin", &format!("http://127.0.0.1:{admin}")]);
+        let shown = members.output().unwrap().stdout;
+        String::from_utf8_lossy(&shown).lines().any(|line| line.ends_with(keys))
+    };
+    assert!(has("  1"));
+    tidegate("keys install");
+    assert!(holds_within(SOON, || has("  1 2")), "the new key is not seen");
+    tidegate("keys use 2");
+    // A signal as well reads them again.
+    node.told("-HUP");
+    assert!(holds_within(SOON, || has("  2 1")), "the key in use is not seen");
+}

@@ -54,7 +54,7 @@ impl Fake {
                     advice: "keep it on a private network".into(),
                     alive: 2,
                     fault: None,
-                    state: None,
+                    ..GossipStatus::default()
                 }),
                 bans: 2,
                 overlay: vec![OverlayAct {
@@ -159,6 +159,9 @@ impl Fake {
                         events: vec![("lent", 11)],
                         unasked: 1,
                     },
+                    sealing_key: 0,
+                    boots: 0,
+                    clones: 0,
                 }),
             },
             not_ready: vec![],
@@ -197,6 +200,7 @@ fn member(name: &str, address: &str, state: &str, digest: &str, since_s: f64) ->
         node_id: "00000000000000aa".into(),
         boot_id: "0000000000bb".into(),
         version: "0.1.0".into(),
+        keys: vec![],
         since_s,
     }
 }

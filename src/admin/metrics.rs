@@ -328,6 +328,12 @@ fn gossip(out: &mut Families, figures: &GossipMetrics) {
         &["result"],
         [(vec!["written".into()], written as f64), (vec!["failed".into()], failed as f64)],
     );
+    let key = "The name of the key that seals gossip; 0 in plaintext.";
+    out.gauge("tidegate_gossip_sealing_key", key, figures.sealing_key.into());
+    let boots = "Starts of peers that answered their challenge, so that what they seal is heard.";
+    out.gauge("tidegate_gossip_known_boots", boots, figures.boots as f64);
+    let clones = "Nodes of which two processes live: their state directory was copied.";
+    out.gauge("tidegate_gossip_clones", clones, figures.clones as f64);
 }
 
 fn leases(out: &mut Families, figures: &LeaseMetrics) {

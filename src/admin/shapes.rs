@@ -34,6 +34,9 @@ pub struct Member {
     pub boot_id: String,
     /// Its version; empty until heard.
     pub version: String,
+    /// The names of its gossip keys, the one that seals first; none in plaintext.
+    #[serde(default)]
+    pub keys: Vec<u8>,
     /// Seconds since its state last changed.
     pub since_s: f64,
 }
@@ -275,6 +278,18 @@ pub struct GossipStatus {
     /// The state directory; `None`: none is configured.
     #[serde(default)]
     pub state: Option<StateStatus>,
+    /// The names of this node's keys, the one that seals first; none in plaintext.
+    #[serde(default)]
+    pub keys: Vec<u8>,
+    /// With keys: until when nodes without are heard as well, RFC 3339 UTC.
+    #[serde(default)]
+    pub plaintext_until: Option<String>,
+    /// That another process runs with this node's id, with the remedy, while that stands.
+    #[serde(default)]
+    pub cloned: Option<String>,
+    /// Why the keys in the file are not used, while that stands.
+    #[serde(default)]
+    pub keys_fault: Option<String>,
 }
 
 /// How keeping the node's state goes.

@@ -140,4 +140,10 @@ pub struct GossipMetrics {
     pub leases: LeaseMetrics,
     /// Writes of the state directory that went well, and that failed.
     pub state_writes: (u64, u64),
+    /// The name of the key that seals; 0 in plaintext.
+    pub sealing_key: u8,
+    /// Boots of peers that passed their challenge.
+    pub boots: u64,
+    /// Nodes of which two boots live.
+    pub clones: u64,
 }

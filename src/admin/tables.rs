@@ -85,11 +85,17 @@ pub fn members(view: &Members) -> String {
         return "this node is alone: no cluster is configured\n".to_owned();
     }
     let own = view.members.iter().find(|member| member.own).map(|own| own.config_digest.as_str());
-    let mut table = Table::new(&["", "NAME", "ADDRESS", "STATE", ">FOR", "VERSION", "CONFIG"]);
+    let mut header = vec!["", "NAME", "ADDRESS", "STATE", ">FOR", "VERSION", "CONFIG"];
+    // In a plaintext cluster nobody has any.
+    let keys = view.members.iter().any(|member| !member.keys.is_empty());
+    if keys {
+        header.push("KEYS");
+    }
+    let mut table = Table::new(&header);
     for member in &view.members {
         let differs = !member.config_digest.is_empty() && own != Some(&member.config_digest);
         let config = digest(&member.config_digest);
-        table.rows.push(vec![
+        let mut row = vec![
             if member.own { "*" } else { "" }.into(),
             member.name.clone(),
             member.address.clone(),
@@ -97,7 +103,12 @@ pub fn members(view: &Members) -> String {
             words::seconds(member.since_s),
             member.version.clone(),
             if differs { format!("{config} differs") } else { config.to_owned() },
-        ]);
+        ];
+        if keys {
+            let ids: Vec<String> = member.keys.iter().map(u8::to_string).collect();
+            row.push(if ids.is_empty() { "none".to_owned() } else { ids.join(" ") });
+        }
+        table.rows.push(row);
     }
     table.render()
 }
@@ -289,6 +300,12 @@ pub fn status(view: &Status) -> String {
                 let fault = state.error.as_ref().map(|error| format!(", NOT WRITTEN: {error}"));
                 lines.add("state", &format!("{}{}", state.dir, fault.unwrap_or_default()));
             }
+            if let Some(fault) = &gossip.keys_fault {
+                lines.add("keys file", &format!("{fault}; the keys in use stay"));
+            }
+            if let Some(cloned) = &gossip.cloned {
+                lines.add("CLONED", cloned);
+            }
         }
     }
     lines.render()
@@ -329,6 +346,13 @@ mod tests {
         .join("\n");
         assert_eq!(members(&Fake::busy().members), want);
         assert!(members(&Members::default()).contains("alone"));
+        let mut sealed = Fake::busy().members;
+        (sealed.members[0].keys, sealed.members[1].keys) = (vec![2, 1], vec![1]);
+        let ends: Vec<String> = members(&sealed)
+            .lines()
+            .map(|line| line.rsplit("  ").next().unwrap_or_default().to_owned())
+            .collect();
+        assert_eq!(ends, ["KEYS", "2 1", "1", "none"]);
     }
 
     #[test]

@@ -11,6 +11,10 @@ const PER_PEER: u32 = 2000;
 const MOST_DATAGRAMS: f64 = 10_000.0;
 /// Datagrams a second of all that are not members together.
 const STRANGERS: u32 = 500;
+/// Datagrams a second that may cost the derivation of a key (3 µs), because their sender is not
+/// known: most forgeries end there. Far more than newcomers need, so that a flood that stays below
+/// keeps nobody out, and about a percent of a core.
+const TRIALS: f64 = 4000.0;
 
 /// What gives way when the allowance is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +103,28 @@ pub struct Intake {
     began: Instant,
     peers: HashMap<Actor, u32>,
     strangers: u32,
+    trials: f64,
+    filled: Instant,
 }
 
 impl Intake {
     /// Nothing heard yet.
     pub fn new(now: Instant) -> Self {
-        Intake { began: now, peers: HashMap::new(), strangers: 0 }
+        let (peers, trials) = (HashMap::new(), TRIALS / 10.0);
+        Intake { began: now, peers, strangers: 0, trials, filled: now }
+    }
+
+    /// Whether a datagram may be tried that costs the derivation of a key. The budget flows evenly:
+    /// a flood cannot use up all of a second at its begin.
+    pub fn try_out(&mut self, now: Instant) -> bool {
+        let gone = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.filled = self.filled.max(now);
+        self.trials = (self.trials + gone * TRIALS).min(TRIALS / 10.0);
+        let may = self.trials >= 1.0;
+        if may {
+            self.trials -= 1.0;
+        }
+        may
     }
 
     /// Whether one more datagram may be heard; `member` says whether its sender is one, all others
@@ -184,5 +204,15 @@ mod tests {
         let heard = (0..5000).filter(|node| intake.admit(start, actor(*node), false)).count();
         assert_eq!(heard, STRANGERS as usize);
         assert!(intake.admit(start + Duration::from_secs(1), actor(1), true));
+    }
+
+    #[test]
+    fn trials_flow_evenly_and_a_flood_leaves_some_for_others() {
+        let start = now();
+        let mut intake = Intake::new(start);
+        let at = |ms: u64| start + Duration::from_micros(100 * ms);
+        let tried = (0..100_000).filter(|i| intake.try_out(at(*i))).count();
+        assert!((39_000..=41_000).contains(&tried), "{tried} of 10 000 a second for 10 s");
+        assert!((100_000..100_010).any(|i| intake.try_out(at(i))));
     }
 }

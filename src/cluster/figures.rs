@@ -36,6 +36,12 @@ pub struct Figures {
     pub dropped: Vec<(&'static str, u64)>,
     /// Whether datagrams are authenticated.
     pub authenticated: bool,
+    /// The names of our keys, the one that seals first; none in plaintext.
+    pub keys: Vec<u8>,
+    /// Boots of peers that passed their challenge.
+    pub boots: u64,
+    /// Nodes of which two boots live.
+    pub clones: u64,
     /// Rows in the books of keys that this node owns or backs up.
     pub rows: u64,
     /// Those keys.

@@ -15,6 +15,7 @@ use super::ClusterPlan;
 use super::acts::Acts;
 use super::desk::{Desk, DeskClock};
 use super::figures::Figures;
+use super::keyring::{Keyring, RingError};
 use super::private::is_public;
 use super::roster::MemberView;
 use super::shell::{Agent, random, run};
@@ -77,8 +78,9 @@ pub enum ClusterError {
     },
     /// Plaintext and a public address.
     #[error(
-        "`cluster.{field}`: {address} is a public address and gossip is not encrypted; \
-         use a private address, or write `cluster.insecure: true` to allow it"
+        "`cluster.{field}`: {address} is a public address and gossip is plaintext; seal it by \
+         `cluster.keys_file` (`tidegate keys generate` makes one), use a private address, or write \
+         `cluster.insecure: true` to allow it"
     )]
     Public {
         /// `bind_addr`, `advertise_addr` or `peers`.
@@ -103,6 +105,9 @@ pub(super) struct Shown {
     pub(super) votes: View<Opinions>,
     pub(super) figures: Mutex<Figures>,
     pub(super) fault: Mutex<Option<String>>,
+    pub(super) cloned: Mutex<Option<String>>,
+    /// What seals gossip now; a new life of the agent begins with it.
+    pub(super) ring: Mutex<Option<Arc<Keyring>>>,
     pub(super) address: Mutex<SocketAddr>,
     pub(super) answered: AtomicBool,
     pub(super) impaired: AtomicBool,
@@ -136,6 +141,7 @@ impl Shown {
 
 /// What the agent is told.
 pub(super) enum Order {
+    Keys(Arc<Keyring>),
     Leaving,
     Leave(oneshot::Sender<()>),
 }
@@ -211,6 +217,8 @@ impl Cluster {
             votes,
             figures: Mutex::default(),
             fault: Mutex::default(),
+            cloned: Mutex::default(),
+            ring: Mutex::new(plan.keys.as_ref().map(|keys| Arc::clone(&keys.ring))),
             address: Mutex::new(bound),
             answered: AtomicBool::new(plan.peers.is_empty()),
             impaired: AtomicBool::new(false),
@@ -222,8 +230,9 @@ impl Cluster {
         let (orders, inbox): (_, Receiver<Order>) = channel(16);
         let (desk, asked, desk_clock) = Desk::open();
         let (ready, started) = mpsc::sync_channel(1);
-        let insecure = plan.insecure;
         let all_below = plan.probe_all_below;
+        let (insecure, sealed) = (plan.insecure, plan.keys.is_some());
+        let until = plan.plaintext_until.filter(|_| sealed);
         let urgent = Arc::new(Notify::new());
         let wake = Arc::clone(&urgent);
         windows.ledger.on_urgent(Box::new(move || wake.notify_one()));
@@ -254,14 +263,10 @@ impl Cluster {
         let mut cluster = Cluster { shown, desk, desk_clock, all_below, orders, thread };
         match started.recv() {
             Ok(Ok(address)) => {
-                if !insecure && is_public(address.ip()) {
+                if !insecure && !sealed && is_public(address.ip()) {
                     return Err(ClusterError::Public { field: "advertise_addr", address });
                 }
-                tracing::warn!(
-                    %address,
-                    "gossip is not authenticated: anyone who can send to this address can join; \
-                     keep it on a private network"
-                );
+                say_how_safe(address, sealed, until);
                 Ok(cluster)
             }
             Ok(Err(error)) => Err(ClusterError::Thread(error)),
@@ -300,6 +305,31 @@ impl Cluster {
     /// Why this node is not let in, while that stands: in words, with the remedy.
     pub fn fault(&self) -> Option<String> {
         self.shown.fault.lock().clone()
+    }
+
+    /// That another process runs with this node's id, while that stands: in words, with the remedy.
+    pub fn cloned(&self) -> Option<String> {
+        self.shown.cloned.lock().clone()
+    }
+
+    /// Seals and opens by another ring from now on; whether it differs from the one before.
+    ///
+    /// # Errors
+    /// It is the ring of another cluster; the one before stays.
+    pub fn rekey(&self, ring: &Arc<Keyring>) -> Result<bool, RingError> {
+        let mut shown = self.shown.ring.lock();
+        // Who began in plaintext has no session to take over: that waits for a restart.
+        let Some(now) = shown.as_mut() else { return Ok(false) };
+        if !now.same_cluster(ring) {
+            return Err(RingError::OtherSalt);
+        }
+        if now == ring {
+            return Ok(false);
+        }
+        *now = Arc::clone(ring);
+        drop(shown);
+        self.order(Order::Keys(Arc::clone(ring)));
+        Ok(true)
     }
 
     /// Counters and gauges, at most 100 ms old while the agent runs.
@@ -386,6 +416,25 @@ fn remembered(
     Ok((node, state, Some(keeper)))
 }
 
+/// At every start: whether gossip can be forged, and how to mend that.
+fn say_how_safe(address: SocketAddr, sealed: bool, until: Option<u64>) {
+    let until = until.filter(|until| *until > time::unix_ms());
+    match (sealed, until) {
+        (true, None) => tracing::info!(%address, "gossip is sealed"),
+        (true, Some(until)) => tracing::warn!(
+            %address, until = %time::rfc3339(until),
+            "gossip is sealed, but nodes without keys are heard as well for a while: until then \
+             anyone who can send to this address can join"
+        ),
+        (false, _) => tracing::warn!(
+            %address,
+            "gossip is not authenticated: anyone who can send to this address can join; \
+             `tidegate keys generate --file cluster.keys` makes the keys that seal it: copy the file to every \
+             node and name it in `cluster.keys_file`"
+        ),
+    }
+}
+
 /// Plaintext stays on private networks, unless asked for in words.
 fn check(plan: &ClusterPlan) -> Result<(), ClusterError> {
     if let Some(address) = plan.advertise
@@ -393,7 +442,7 @@ fn check(plan: &ClusterPlan) -> Result<(), ClusterError> {
     {
         return Err(ClusterError::Advertise(address));
     }
-    if plan.insecure {
+    if plan.insecure || plan.keys.is_some() {
         return Ok(());
     }
     let own = [("bind_addr", Some(plan.bind)), ("advertise_addr", plan.advertise)];

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::keyring::Keyring;
 use super::profile::Profile;
 use crate::base::{Endpoint, NodeName};
 use crate::health::ALL_BELOW;
@@ -30,7 +32,29 @@ pub struct ClusterPlan {
     pub state_dir: Option<PathBuf>,
     /// Up to so many nodes all of them check all backends; more share the checks out.
     pub probe_all_below: usize,
+    /// What seals gossip; without, it is plaintext.
+    pub keys: Option<Keys>,
+    /// With keys: nodes without are heard until then, milliseconds since 1970.
+    pub plaintext_until: Option<u64>,
 }
+
+/// The file of the keys, and what was read from it.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// Read again when it changes.
+    pub file: PathBuf,
+    /// As last read.
+    pub ring: Arc<Keyring>,
+}
+
+/// Keys may change while a node runs, so they are no other plan.
+impl PartialEq for Keys {
+    fn eq(&self, other: &Self) -> bool {
+        self.file == other.file
+    }
+}
+
+impl Eq for Keys {}
 
 impl ClusterPlan {
     /// A node of the default cluster at `bind`, without seeds.
@@ -46,6 +70,8 @@ impl ClusterPlan {
             insecure: false,
             state_dir: None,
             probe_all_below: ALL_BELOW,
+            keys: None,
+            plaintext_until: None,
         }
     }
 }

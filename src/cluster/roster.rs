@@ -66,6 +66,8 @@ pub struct MemberView {
     pub boot_id: crate::base::BootId,
     /// Version of its program; empty until heard.
     pub version: String,
+    /// The names of its keys, the one that seals first; none until heard, or in plaintext.
+    pub keys: Vec<u8>,
     /// When `state` last changed.
     pub since: Instant,
 }
@@ -342,6 +344,7 @@ fn view(row: &Row) -> MemberView {
         node_id: row.identity.actor.node,
         boot_id: row.identity.actor.boot,
         version: text(|meta| &meta.version),
+        keys: row.meta.as_ref().map(|meta| meta.keys.clone()).unwrap_or_default(),
         since: row.since,
     }
 }

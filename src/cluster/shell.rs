@@ -142,6 +142,8 @@ impl Agent {
             profile: self.plan.profile,
             traffic_cap: self.plan.traffic_cap,
             public: self.plan.insecure,
+            keys: self.shown.ring.lock().clone(),
+            plaintext_until: self.plan.plaintext_until.unwrap_or(0),
             unix_ms: time::unix_ms(),
             seed: random()?,
             state: self.state.lock().clone(),
@@ -254,6 +256,9 @@ impl Shell<'_> {
                 Action::Seeds(seeds) => self.seeds(seeds),
                 Action::Asked(first) => self.take_asks(first, asked),
                 Action::Order(None) => return,
+                Action::Order(Some(Order::Keys(ring))) => {
+                    self.machine.handle(time::now(), Input::Keys(ring));
+                }
                 Action::Order(Some(Order::Leaving)) => {
                     self.machine.handle(time::now(), Input::Leaving);
                 }
@@ -396,6 +401,7 @@ impl Shell<'_> {
         shown.answered.store(self.machine.answered(), Ordering::Relaxed);
         shown.impaired.store(self.machine.impaired(), Ordering::Relaxed);
         *shown.fault.lock() = self.machine.fault().map(str::to_owned);
+        *shown.cloned.lock() = self.machine.cloned();
         *shown.figures.lock() = self.machine.figures();
     }
 }

@@ -7,8 +7,9 @@ use super::file::File;
 
 /// SHA-256, hex, of the file with all defaults filled in and every value in one spelling, as JSON
 /// with sorted keys. Left out is what differs from node to node by its nature: workers, logs,
-/// admin, and of the cluster its addresses, the node's name, its state directory and the peers (each
-/// node lists the others). Of a rule's listeners the ports count and the addresses do not.
+/// admin, and of the cluster its addresses, the node's name, its state directory, where its keys lie
+/// (which they are is shown beside) and the peers (each node lists the others). Of a rule's listeners
+/// the ports count and the addresses do not.
 pub(super) fn digest(file: &File) -> String {
     let canonical = canonical(file).to_string();
     let hash = sha256(&SHA256, canonical.as_bytes());
@@ -20,8 +21,9 @@ fn canonical(file: &File) -> Value {
     let mut whole = serde_json::to_value(file).unwrap_or(Value::Null);
     leave_out(&mut whole, &["workers", "log", "access_log", "admin"]);
     if let Some(cluster) = whole.get_mut("cluster") {
-        let own = ["bind_addr", "sync_addr", "advertise_addr", "peers", "node_name", "state_dir"];
-        leave_out(cluster, &own);
+        let addresses = ["bind_addr", "sync_addr", "advertise_addr", "peers"];
+        leave_out(cluster, &addresses);
+        leave_out(cluster, &["node_name", "state_dir", "keys_file"]);
     }
     let written = whole.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten();
     for (rule, written) in file.rules.iter().zip(written) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::written::{Size, Written};
+use super::written::{Moment, Size, Written};
 use crate::base::Endpoint;
 use crate::health::ALL_BELOW;
 
@@ -201,9 +201,11 @@ pub(super) struct Cluster {
     pub(super) label: String,
     pub(super) profile: Profile,
     pub(super) traffic_cap: Text<Size>,
+    pub(super) keys_file: Option<PathBuf>,
     pub(super) insecure: bool,
     pub(super) state_dir: Option<PathBuf>,
     pub(super) probe_all_below: u64,
+    pub(super) accept_plaintext_until: Option<Text<Moment>>,
 }
 
 impl Default for Cluster {
@@ -217,9 +219,11 @@ impl Default for Cluster {
             label: "default".to_owned(),
             profile: Profile::Lan,
             traffic_cap: Text(Size(3 << 20)),
+            keys_file: None,
             insecure: false,
             state_dir: None,
             probe_all_below: ALL_BELOW as u64,
+            accept_plaintext_until: None,
         }
     }
 }

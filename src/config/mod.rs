@@ -46,8 +46,8 @@ pub struct Loaded {
     pub warnings: Vec<Fault>,
 }
 
-/// Loads the configuration file at `path` and what it names (`token_file`; relative paths are
-/// relative to the file's directory).
+/// Loads the configuration file at `path` and what it names (`token_file`, `keys_file`; relative
+/// paths are relative to the file's directory).
 ///
 /// # Errors
 /// All faults at once. A file that cannot be read, is larger than 1 MiB or is no UTF-8 text is one

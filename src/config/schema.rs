@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::fault::Wrong;
-use super::written::Statuses;
+use super::written::{Moment, Statuses};
 use crate::base::{Endpoint, Share};
 
 /// One key of a section.
@@ -290,8 +290,8 @@ static CLUSTER: &[Key] = &[
     key("state_dir", PATH),
     key("probe_all_below", Int(1, 4096)),
     key("traffic_cap", BYTES),
-    later("keys_file", ClusterLimits),
+    key("keys_file", PATH),
     key("insecure", Bool),
     key("profile", Words(&[Now("lan"), Now("wan")])),
-    later("accept_plaintext_until", ClusterLimits),
+    key("accept_plaintext_until", Text(any::<Moment>)),
 ];

@@ -199,6 +199,8 @@ fn every_key_of_the_schema_stands_in_the_reference_and_reaches_the_file() {
     let reference = robust::reference();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("token"), "secret").unwrap();
+    let keys = format!("salt {}\nkey 1 {}\n", "7".repeat(32), "5".repeat(64));
+    std::fs::write(dir.path().join("cluster.keys"), keys).unwrap();
     let loaded = parse(&reference, "lb.yaml", dir.path()).unwrap_or_else(|f| panic!("{f}"));
     assert_eq!(loaded.plan.rules.len(), 2);
     for key in robust::keys(schema::FILE, &mut Vec::new()) {

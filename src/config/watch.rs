@@ -28,6 +28,11 @@ impl Watch {
         Watch { path, period: PERIOD, told }
     }
 
+    /// Watches `path`, of which nothing was told yet: what is there is news.
+    pub fn unseen(path: impl Into<PathBuf>) -> Self {
+        Watch { path: path.into(), period: PERIOD, told: None }
+    }
+
     /// The file as it is now was loaded for another reason (a signal): it is no news any more. Call
     /// it before the load, and no change is lost between.
     pub fn caught_up(&mut self) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::fault::{Wrong, quote};
+use crate::base::time::{of_rfc3339, rfc3339};
 use crate::base::{Endpoint, EndpointError, Host, Share};
 
 /// A value with one way to be written as text.
@@ -52,6 +53,24 @@ impl Written for Duration {
 
     fn canonical(&self) -> String {
         format!("{}ns", self.as_nanos())
+    }
+}
+
+/// A moment, milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment(pub(super) u64);
+
+impl Written for Moment {
+    /// RFC 3339, in UTC: `2026-12-01T00:00:00Z`.
+    fn read(text: &str) -> Result<Self, Wrong> {
+        of_rfc3339(text).map(Moment).ok_or_else(|| {
+            let what = format!("{} is not a time", quote(text));
+            Wrong::new(what, "write a time in UTC, for example `2026-12-01T00:00:00Z`")
+        })
+    }
+
+    fn canonical(&self) -> String {
+        rfc3339(self.0)
     }
 }
 

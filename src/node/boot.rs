@@ -59,6 +59,8 @@ pub struct Node {
     pub(super) drain: DrainSignal,
     /// Asked for by `tidegate leave`; heard by whoever runs the node.
     pub(super) asked_to_leave: tokio::sync::Notify,
+    /// Why the keys as they are in their file are not used, while that stands.
+    pub(super) keys_fault: Mutex<Option<String>>,
     admin: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -142,7 +144,11 @@ impl Node {
             Some(cluster) => cluster.peers(),
             None => Arc::new(NoPeers),
         };
-        let salt = plan.cluster.as_ref().map_or(0, |c| stable_hash(0, c.label.as_bytes()));
+        // The same on every node: the keys' salt, or in plaintext what the label gives.
+        let salt = plan.cluster.as_ref().map_or(0, |cluster| match &cluster.keys {
+            Some(keys) => keys.ring.salt(),
+            None => stable_hash(0, cluster.label.as_bytes()),
+        });
         let rooms = Rooms {
             resolver,
             verdicts,
@@ -186,6 +192,7 @@ impl Node {
             serving: AtomicBool::new(false),
             drain: signal,
             asked_to_leave: tokio::sync::Notify::new(),
+            keys_fault: Mutex::new(None),
             admin: Mutex::new(None),
         });
         node.serve_admin(admin_listener, drain);

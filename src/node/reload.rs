@@ -1,9 +1,11 @@
 //! Reload: read, build, publish once; or change nothing and say what was wrong.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::boot::Node;
 use super::run::say_warnings;
+use crate::cluster::keyring::{self, Keyring, RingError};
 use crate::config::{self, Plan};
 use crate::net::TcpOptions;
 
@@ -25,6 +27,11 @@ impl Node {
             Ok(loaded) => loaded,
             Err(faults) => return self.refuse(&faults),
         };
+        if let Some(keys) = plan.cluster.as_ref().and_then(|cluster| cluster.keys.as_ref())
+            && let Err(error) = self.take_keys(&keys.ring)
+        {
+            return self.refuse(&format_args!("`cluster.keys_file`: {error}"));
+        }
         if plan == *self.plan() {
             // A file that was bad and is as before again is good news for `status`.
             self.journal.taken(&plan.digest);
@@ -42,6 +49,31 @@ impl Node {
             }
             Err(error) => self.refuse(&error),
         }
+    }
+
+    /// Reads the keys again, and seals by them, or by the old ones as before.
+    pub fn reload_keys(&self) {
+        let Some(keys) = self.first.cluster.as_ref().and_then(|plan| plan.keys.as_ref()) else {
+            return;
+        };
+        let read = keyring::file::read(&keys.file).map_err(|error| error.to_string());
+        let taken = read.and_then(|ring| {
+            let told = |error| format!("the keys {}: {error}", keys.file.display());
+            self.take_keys(&Arc::new(ring)).map_err(told)
+        });
+        if let Err(fault) = &taken {
+            tracing::error!("the keys in use stay: {fault}");
+        }
+        *self.keys_fault.lock() = taken.err();
+    }
+
+    fn take_keys(&self, ring: &Arc<Keyring>) -> Result<(), RingError> {
+        let Some(cluster) = &self.cluster else { return Ok(()) };
+        if cluster.rekey(ring)? {
+            tracing::info!(seals = %ring.first().id, keys = ?ring.ids(), "the keys of gossip changed");
+        }
+        *self.keys_fault.lock() = None;
+        Ok(())
     }
 
     fn refuse(&self, why: &dyn std::fmt::Display) -> Reload {

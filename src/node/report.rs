@@ -14,6 +14,7 @@ use crate::admin::sources::{
 };
 use crate::balance::Policy;
 use crate::base::time;
+use crate::cluster::Cluster;
 use crate::cluster::acts;
 use crate::health;
 use crate::proxy::Rule;
@@ -21,8 +22,9 @@ use crate::traffic::{Algorithm, LimitScope};
 use crate::upstream::{BackendState, BackendStatus};
 
 /// How to mend unauthenticated gossip, as `status` says it.
-pub(super) const GOSSIP_ADVICE: &str = "anyone who reaches the gossip port can join: keep it on a \
-     private network; sealed gossip (`cluster.keys_file`) comes in a later version";
+const GOSSIP_ADVICE: &str = "anyone who reaches the gossip port can join; `tidegate keys generate --file \
+     cluster.keys` makes the keys that seal it: copy the file to every node and name it in \
+     `cluster.keys_file`";
 
 /// A node as admin sees it. Weak: the admin listener must not keep its node alive.
 pub(super) struct Report(pub(super) Weak<Node>);
@@ -113,15 +115,33 @@ fn status(node: &Node) -> shapes::Status {
         overlay: node.overlay().into_iter().map(overlay_shape).collect(),
         workers: node.first.workers,
         pid: std::process::id(),
-        gossip: node.cluster.as_ref().map(|cluster| shapes::GossipStatus {
-            address: cluster.address().to_string(),
-            authenticated: cluster.figures().authenticated,
-            advice: GOSSIP_ADVICE.to_owned(),
-            alive: cluster.figures().alive as usize,
-            fault: cluster.fault(),
-            state: state_dir(node)
-                .map(|dir| shapes::StateStatus { dir, error: cluster.state_fault() }),
-        }),
+        gossip: node.cluster.as_ref().map(|cluster| gossip(node, cluster)),
+    }
+}
+
+fn gossip(node: &Node, cluster: &Cluster) -> shapes::GossipStatus {
+    let figures = cluster.figures();
+    let until = node.first.cluster.as_ref().and_then(|plan| plan.plaintext_until);
+    let until = until.filter(|until| *until > time::unix_ms()).map(time::rfc3339);
+    let advice = match (figures.keys.first(), &until) {
+        (None, _) => GOSSIP_ADVICE.to_owned(),
+        (Some(_), Some(until)) => format!(
+            "nodes without keys are heard until {until}, and so is anyone else; take \
+             `cluster.accept_plaintext_until` out when all nodes have keys"
+        ),
+        (Some(first), None) => format!("key {first} seals"),
+    };
+    shapes::GossipStatus {
+        address: cluster.address().to_string(),
+        authenticated: figures.authenticated,
+        advice,
+        alive: figures.alive as usize,
+        fault: cluster.fault(),
+        state: state_dir(node).map(|dir| shapes::StateStatus { dir, error: cluster.state_fault() }),
+        keys: figures.keys,
+        plaintext_until: until,
+        cloned: cluster.cloned(),
+        keys_fault: node.keys_fault.lock().clone(),
     }
 }
 
@@ -180,6 +200,7 @@ fn members(node: &Node) -> shapes::Members {
         node_id: member.node_id.to_string(),
         boot_id: member.boot_id.to_string(),
         version: member.version.clone(),
+        keys: member.keys.clone(),
         since_s: now.saturating_duration_since(member.since).as_secs_f64(),
     };
     shapes::Members { own, members: members.iter().map(shape).collect() }
@@ -355,6 +376,9 @@ fn metrics(node: &Node) -> Metrics {
                 silent_s: figures.silent_ms as f64 / 1000.0,
                 duplicates: figures.duplicates,
                 state_writes: figures.state_writes,
+                sealing_key: figures.keys.first().copied().unwrap_or(0),
+                boots: figures.boots,
+                clones: figures.clones,
             }
         }),
     }

@@ -8,6 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::boot::Node;
 use super::logging::{self, Log};
+use crate::cluster::Keys;
+use crate::cluster::keyring;
 use crate::config::{self, Plan, Watch};
 use crate::net::{connections_for, raise_descriptor_limit};
 
@@ -66,6 +68,7 @@ pub(super) fn refuse(why: &dyn std::fmt::Display) -> ExitCode {
 /// What may happen to a running node.
 enum Event {
     Reload(&'static str),
+    Keys,
     Stop(&'static str),
 }
 
@@ -91,12 +94,27 @@ impl Stop {
     }
 }
 
+/// The keys may have changed since they were read: then that is seen as well.
+fn watch_keys(keys: &Keys) -> Watch {
+    let watch = Watch::new(&keys.file);
+    let same = keyring::file::read(&keys.file).is_ok_and(|ring| ring == *keys.ring);
+    if same { watch } else { Watch::unseen(&keys.file) }
+}
+
+async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode {
     let signals = Stop::new().and_then(|stop| Ok((stop, signal(SignalKind::hangup())?)));
     let (mut stop, mut hangup) = match signals {
         Ok(signals) => signals,
         Err(error) => return refuse(&format_args!("cannot listen for signals: {error}")),
     };
+    let mut keys = plan.cluster.as_ref().and_then(|cluster| cluster.keys.as_ref()).map(watch_keys);
     let node = tokio::select! {
         started = Node::start(plan) => match started {
             Ok(node) => node,
@@ -109,6 +127,7 @@ async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode
         let event = tokio::select! {
             _ = hangup.recv() => Event::Reload("SIGHUP"),
             () = watch.changed() => Event::Reload("the file changed"),
+            () = changed(&mut keys) => Event::Keys,
             name = stop.asked() => Event::Stop(name),
             () = node.asked_to_leave() => Event::Stop("`tidegate leave`"),
         };
@@ -116,6 +135,7 @@ async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode
             Event::Reload(why) => {
                 tracing::info!(why, "reload");
                 watch.caught_up();
+                keys.iter_mut().for_each(Watch::caught_up);
                 if why == "SIGHUP" {
                     node.reopen_access_log();
                 }
@@ -125,6 +145,7 @@ async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode
                     name = stop.asked() => break tracing::info!(why = name, "stop"),
                 }
             }
+            Event::Keys => node.reload_keys(),
             Event::Stop(why) => break tracing::info!(why, "stop"),
         }
     }

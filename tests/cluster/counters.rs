@@ -37,7 +37,7 @@ fn sums_are_true(fabric: &Fabric, spent: &[Vec<u64>]) {
 }
 
 /// What the owner of `key` knows to have been spent.
-fn known(fabric: &Fabric, key: u64) -> Option<u64> {
+pub(crate) fn known(fabric: &Fabric, key: u64) -> Option<u64> {
     let owners = fabric.machine(0).exchange().owners();
     let owner = owners.of(LIMIT, KeyHash(key)).expect("there are members").primary;
     let is_owner = |host: &usize| fabric.machine(*host).identity().actor == owner;

@@ -1,6 +1,6 @@
 //! A network in virtual time. Real gossip machines, everything around them simulated: events in a
 //! heap ordered by (time, order, sequence), chance only from one seed. `SIM_SEED=… cargo test`
-//! replays a run.
+//! replays a run. Gossip is sealed, unless a test or `SIM_PLAINTEXT=1` says otherwise.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -16,14 +16,15 @@ use tidegate::base::{Actor, BootId, NodeId, time};
 use tidegate::cluster::acts::{Acts, Row};
 use tidegate::cluster::asks::Ticket;
 use tidegate::cluster::exchange::INTERVAL;
+use tidegate::cluster::keyring::Keyring;
 use tidegate::cluster::machine::{Input, Machine, Output, Rooms, Setup};
 use tidegate::cluster::state::State;
-use tidegate::cluster::wire::{ANYONE, Envelope, Kind};
+use tidegate::cluster::wire::{Cover, Envelope, Head, Kind, MAX_PAYLOAD, Seal};
 use tidegate::cluster::{MemberState, Profile};
 use tidegate::health::Verdicts;
 use tidegate::traffic::{Answer, Holdings, Ledger, LimitPlan, Limiter, Limits, Origin, SharedPace};
 
-use crate::support::Book;
+use crate::support::{Book, ring};
 
 /// The wall clock that all nodes start from, milliseconds since 1970.
 pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -108,6 +109,14 @@ pub(crate) struct Host {
     wake: Option<Instant>,
 }
 
+/// A datagram as somebody on the wire saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) source: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) bytes: Vec<u8>,
+}
+
 #[derive(Debug)]
 enum What {
     Deliver { from: usize, source: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
@@ -149,7 +158,13 @@ pub(crate) struct Fabric {
     pub(crate) began: Instant,
     pub(crate) rng: StdRng,
     pub(crate) links: Links,
-    /// Share of datagrams that are changed on their way, with a checksum to match.
+    /// What seals the gossip of processes started from now on.
+    pub(crate) keys: Option<Arc<Keyring>>,
+    /// Until when those with keys hear those without, milliseconds since 1970.
+    pub(crate) plaintext_until: u64,
+    /// Everything that is sent while it is there.
+    pub(crate) recorded: Option<Vec<Recorded>>,
+    /// Share of datagrams that are changed on their way, with a seal or checksum to match.
     pub(crate) mutate: f64,
     pub(crate) hosts: Vec<Host>,
     /// Bytes per second a process may send, for those started from now on.
@@ -185,6 +200,9 @@ impl Fabric {
             began: now,
             rng: StdRng::seed_from_u64(seed),
             links,
+            keys: std::env::var_os("SIM_PLAINTEXT").is_none().then(|| ring(&[1])),
+            plaintext_until: 0,
+            recorded: None,
             mutate: 0.0,
             hosts: Vec::new(),
             cap: 3 << 20,
@@ -203,7 +221,8 @@ impl Fabric {
         }
     }
 
-    /// `nodes` hosts with the first as the others' seed, all started and of one view.
+    /// `nodes` hosts with the first as the others' seed, all started and of one view. Gossip is
+    /// sealed.
     pub(crate) fn cluster(default_seed: u64, links: Links, nodes: usize) -> Fabric {
         Fabric::cluster_of(Profile::Lan, default_seed, links, nodes)
     }
@@ -217,6 +236,18 @@ impl Fabric {
     ) -> Fabric {
         let mut fabric = Fabric::new(default_seed, links);
         fabric.profile = profile;
+        fabric.grown(nodes)
+    }
+
+    /// The same with plaintext gossip.
+    pub(crate) fn plaintext(default_seed: u64, links: Links, nodes: usize) -> Fabric {
+        let mut fabric = Fabric::new(default_seed, links);
+        fabric.keys = None;
+        fabric.grown(nodes)
+    }
+
+    fn grown(mut self, nodes: usize) -> Fabric {
+        let fabric = &mut self;
         for _ in 0..nodes {
             fabric.host();
         }
@@ -224,7 +255,7 @@ impl Fabric {
             fabric.start(host);
         }
         fabric.until("the first full view", Duration::from_secs(30), Fabric::one_view);
-        fabric
+        self
     }
 
     /// One more host, not started; it asks the first.
@@ -284,6 +315,8 @@ impl Fabric {
             seeds: true,
             traffic_cap: self.cap,
             profile: self.profile,
+            keys: self.keys.clone(),
+            plaintext_until: self.plaintext_until,
             unix_ms: (EPOCH_MS + gone).saturating_add_signed(host.clock_off_ms),
             seed: self.rng.next_u64(),
             state: host.disk.as_ref().map(|disk| disk.state.clone()).unwrap_or_default(),
@@ -295,6 +328,7 @@ impl Fabric {
 
     /// A process starts with a setup of its own.
     pub(crate) fn start_as(&mut self, index: usize, setup: Setup) {
+        let setup = Setup { keys: setup.keys.or_else(|| self.keys.clone()), ..setup };
         let host = &mut self.hosts[index];
         let mut rooms = Rooms::empty();
         rooms.ledger = host.book.clone();
@@ -437,6 +471,9 @@ impl Fabric {
         assert!(bytes.len() <= 1200, "a datagram of {} bytes", bytes.len());
         let copies = if self.rng.random_bool(self.links.twice) { 2 } else { 1 };
         let source = self.hosts[from].source;
+        if let Some(recorded) = &mut self.recorded {
+            recorded.push(Recorded { source, to, bytes: bytes.clone() });
+        }
         for _ in 0..copies {
             if self.rng.random_bool(self.links.loss) {
                 continue;
@@ -458,10 +495,25 @@ impl Fabric {
         else {
             return;
         };
-        let kind =
-            Kind::ALL.into_iter().find(|kind| *kind as u8 == bytes[2]).expect("our own kind");
-        let node = (bytes[3] & ANYONE == 0).then(|| receiver.identity().actor.node);
-        let mut payload = bytes[24..bytes.len() - 16].to_vec();
+        let head = Head::read(bytes).expect("our own head");
+        let kind = Kind::of(head.kind).expect("our own kind");
+        let own = receiver.identity().actor.node;
+        let node = (!head.anyone()).then_some(own);
+        let seal = self
+            .keys
+            .as_ref()
+            .map(|ring| Seal::new(ring.first(), &ring.first().root(), "sim", sender.actor));
+        let mut payload = match &seal {
+            // Sealed for another boot of the address: it is lost anyway.
+            Some(seal) => match seal.open(&head, own, bytes) {
+                Some(payload) => payload,
+                None => return,
+            },
+            None => bytes[24..bytes.len() - 16].to_vec(),
+        };
+        // A nonce that is sent back stays: what is behind it is to be heard.
+        let answer = head.answers().then(|| u64::from_be_bytes(*payload.first_chunk().unwrap()));
+        payload.drain(..if answer.is_some() { 8 } else { 0 });
         for _ in 0..self.rng.random_range(1..4) {
             if payload.is_empty() {
                 break;
@@ -473,8 +525,14 @@ impl Fabric {
                 _ => payload.insert(at, self.rng.random()),
             }
         }
-        payload.truncate(1160);
-        *bytes = Envelope::new("sim", sender.actor).seal(kind, node, &payload);
+        payload.truncate(MAX_PAYLOAD);
+        *bytes = match seal {
+            Some(seal) => {
+                let cover = Cover { kind, to: node, counter: head.counter, answer };
+                seal.datagram(cover, &payload).expect("a number that fits")
+            }
+            None => Envelope::new("sim", sender.actor).seal(kind, node, &payload),
+        };
     }
 
     fn push(&mut self, at: Instant, order: u8, what: What) {

@@ -226,7 +226,7 @@ fn the_nodes_never_hold_more_than_the_cap_whatever_the_links_do() {
         (10, 30, Links { twice: 0.2, ..BAD }),
         (10, 500, BAD),
     ] {
-        let mut lab = Lab::new(61, links, nodes, cap);
+        let mut lab = Lab::new(1, links, nodes, cap);
         lab.tally();
         for _ in 0..6_000 {
             let host = lab.fabric.rng.random_range(0..nodes);

@@ -17,6 +17,7 @@ mod memory;
 mod names;
 mod paces;
 mod scenarios;
+mod sealed;
 mod sharing;
 mod support;
 mod world;

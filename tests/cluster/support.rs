@@ -1,10 +1,12 @@
 //! What the tests of this suite share: windows on rooms that only remember.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidegate::base::{KeyHash, LimitId};
+use tidegate::cluster::keyring::{Key, KeyId, Keyring};
 use tidegate::health::{Sighting, Verdict};
 use tidegate::traffic::meter::Meter;
 use tidegate::traffic::{Algorithm, Company, Counting, Ledger, Level, Levels, Quota, Report};
@@ -13,6 +15,14 @@ use tidegate::traffic::{Algorithm, Company, Counting, Ledger, Level, Levels, Quo
 pub(crate) fn sighting(verdict: Verdict, now: Instant) -> Sighting {
     let (settled, until) = (now + Duration::from_secs(3), now + Duration::from_secs(100_000));
     Sighting { verdict, streak: 1, latency: None, settled, until }
+}
+
+/// Keys of these names, the first of which seals; not as secret as they should be.
+pub(crate) fn ring(ids: &[u8]) -> Arc<Keyring> {
+    let key = |id: u8| Key::new(KeyId::new(id).unwrap(), [id; 32]);
+    let mut ring = Keyring::new([7; 16], key(ids[0]));
+    ids[1..].iter().for_each(|id| ring.install(key(*id)).unwrap());
+    Arc::new(ring)
 }
 
 pub(crate) const LIMIT: LimitId = LimitId(7);

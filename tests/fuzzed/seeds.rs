@@ -70,7 +70,7 @@ pub(crate) fn payloads(kind: Kind) -> Vec<Vec<u8>> {
 
 fn meta() -> Meta {
     let (name, digest, version) = ("n2".to_owned(), "d".to_owned(), "0.1.0".to_owned());
-    Meta { actor: PEER, seq: 2, name, digest, version }
+    Meta { actor: PEER, seq: 2, name, digest, version, keys: vec![1] }
 }
 
 fn member(state: State) -> Member<tidegate::cluster::identity::Identity> {

@@ -4,6 +4,7 @@
 mod acts;
 mod cluster;
 mod ending;
+mod keys;
 mod pages;
 mod reload;
 #[path = "../support/mod.rs"]

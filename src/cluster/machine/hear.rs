@@ -13,7 +13,7 @@ use crate::cluster::budget::Priority;
 use crate::cluster::identity::Identity;
 use crate::cluster::private::is_public;
 use crate::cluster::wire::records::{Record, records};
-use crate::cluster::wire::{Kind, Opened, Reason};
+use crate::cluster::wire::{Head, Kind, Opened, PLAINTEXT, Reason};
 
 impl Machine {
     /// A datagram, or why it changes nothing.
@@ -23,50 +23,85 @@ impl Machine {
         from: SocketAddr,
         bytes: &[u8],
     ) -> Result<(), Reason> {
-        if !self.setup.public && is_public(from.ip()) {
-            return Err(Reason::PublicAddress);
-        }
-        let opened = self.envelope.open(bytes)?;
-        let member = self.roster.row(opened.sender).is_some_and(|row| row.state.active());
-        if !self.intake.admit(now, opened.sender, member) {
-            return Err(Reason::RateLimited);
-        }
-        self.leases.quiet.heard(opened.sender);
-        match opened.kind {
-            Kind::Swim => self.hear_swim(now, opened)?,
-            kind => {
-                let records = records(opened.payload).map_err(|_| Reason::Undecodable)?;
-                let mut asked = HashSet::new();
-                for record in records {
-                    // An ask is answered by more bytes than it has: once per datagram will do.
-                    let ask = matches!(
-                        record,
-                        Record::AskMeta
-                            | Record::AskHealth
-                            | Record::HealthBeat(_)
-                            | Record::ViewBeat(_)
-                            | Record::ActsBeat(_)
-                            | Record::AskActs(_)
-                    );
-                    if ask && !asked.insert(mem::discriminant(&record)) {
-                        return Err(Reason::Undecodable);
-                    }
-                    self.hear_record(now, from, opened.sender, kind, record)?;
-                }
-            }
-        }
-        self.traffic.received(opened.kind, bytes.len());
+        let head = Head::read(bytes)?;
+        let kind = if head.key == PLAINTEXT {
+            self.hear_plain(now, from, &head, bytes)?
+        } else {
+            self.hear_sealed(now, from, &head, bytes)?
+        };
+        self.traffic.received(kind, bytes.len());
         Ok(())
     }
 
-    fn hear_swim(&mut self, now: Instant, opened: Opened<'_>) -> Result<(), Reason> {
+    fn hear_plain(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        head: &Head,
+        bytes: &[u8],
+    ) -> Result<Kind, Reason> {
+        // Who has shown that it holds a key is not believed without it any more.
+        let sealed = self.boots.as_ref().is_some_and(|boots| boots.knows(head.sender));
+        if !self.plain || sealed {
+            return Err(Reason::Plaintext);
+        }
+        if !self.setup.public && is_public(from.ip()) {
+            return Err(Reason::PublicAddress);
+        }
+        let Opened { kind, sender, anyone, payload, .. } = self.envelope.open(bytes)?;
+        let member = self.roster.row(sender).is_some_and(|row| row.state.active());
+        if !self.intake.admit(now, sender, member) {
+            return Err(Reason::RateLimited);
+        }
+        self.hear_content(now, from, sender, kind, anyone, payload)?;
+        Ok(kind)
+    }
+
+    /// What a datagram carries that may count.
+    pub(super) fn hear_content(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        sender: Actor,
+        kind: Kind,
+        anyone: bool,
+        payload: &[u8],
+    ) -> Result<(), Reason> {
+        self.leases.quiet.heard(sender);
+        if kind == Kind::Swim {
+            return self.hear_swim(now, sender, payload);
+        }
+        let mut asked = HashSet::new();
+        for record in records(payload).map_err(|_| Reason::Undecodable)? {
+            // An ask is answered by more bytes than it has: once per datagram will do.
+            let ask = matches!(
+                record,
+                Record::AskMeta
+                    | Record::AskHealth
+                    | Record::HealthBeat(_)
+                    | Record::ViewBeat(_)
+                    | Record::ActsBeat(_)
+                    | Record::AskActs(_)
+            );
+            if ask && !asked.insert(mem::discriminant(&record)) {
+                return Err(Reason::Undecodable);
+            }
+            // What was sent to whoever hears it opens a challenge, and no door.
+            let answer = matches!(&record, Record::Join(join) if join.nonce != 0);
+            if anyone && answer {
+                return Err(Reason::Unaddressed);
+            }
+            self.hear_record(now, from, sender, kind, record)?;
+        }
+        Ok(())
+    }
+
+    fn hear_swim(&mut self, now: Instant, sender: Actor, payload: &[u8]) -> Result<(), Reason> {
         let unix_ms = self.unix_ms(now);
-        if self.driver.membership().len() >= MOST_MEMBERS
-            && self.driver.names_strangers(opened.payload)
-        {
+        if self.driver.membership().len() >= MOST_MEMBERS && self.driver.names_strangers(payload) {
             return Err(Reason::MembersFull);
         }
-        self.driver.hear(now, unix_ms, opened.sender, opened.payload)?;
+        self.driver.hear(now, unix_ms, sender, payload)?;
         self.look_again = true;
         self.answered = true;
         Ok(())
@@ -84,7 +119,7 @@ impl Machine {
         match (kind, record) {
             (Kind::Join, Record::Join(join)) => self.hear_join(now, from, sender, join),
             (Kind::Join, Record::Challenge(challenge)) => {
-                self.hear_challenge(now, from, challenge);
+                self.hear_challenge(now, from, sender, challenge);
                 Ok(())
             }
             (Kind::Join, Record::Refused(refused)) => {

@@ -9,6 +9,7 @@ use crate::base::{Actor, NodeName};
 use crate::cluster::acts::Acts;
 use crate::cluster::asks::Ticket;
 use crate::cluster::exchange::INTERVAL;
+use crate::cluster::keyring::Keyring;
 use crate::cluster::profile::Profile;
 use crate::cluster::state::State;
 use crate::health::Verdicts;
@@ -37,6 +38,10 @@ pub struct Setup {
     pub traffic_cap: u64,
     /// Public addresses may be used although nothing is encrypted.
     pub public: bool,
+    /// What seals gossip; without, it is plaintext.
+    pub keys: Option<Arc<Keyring>>,
+    /// With keys: plaintext is heard and spoken as well until then, milliseconds since 1970.
+    pub plaintext_until: u64,
     /// The wall clock, milliseconds since 1970.
     pub unix_ms: u64,
     /// Seed of everything random but the ids.
@@ -61,6 +66,8 @@ impl Setup {
             profile: Profile::Lan,
             traffic_cap: 3 << 20,
             public: false,
+            keys: None,
+            plaintext_until: 0,
             unix_ms: 0,
             seed: 0,
             state: State::default(),
@@ -128,6 +135,8 @@ pub enum Input<'a> {
     Seeds(Vec<SocketAddr>),
     /// The configuration changed.
     Digest(String),
+    /// The keys changed; of no consequence for a node that began without.
+    Keys(Arc<Keyring>),
     /// Where peers find us, when that is only known now.
     Address(SocketAddr),
     /// This node is going to leave: tell it.

@@ -46,20 +46,27 @@ impl Machine {
             if address == own || known || address.port() == 0 {
                 continue;
             }
-            if !self.setup.public && is_public(address.ip()) {
+            if self.boots.is_none() && !self.setup.public && is_public(address.ip()) {
                 if self.may_say(now, "public seed", COMPLAIN) {
-                    tracing::error!(%address, "a peer has a public address and gossip is plaintext: not asked; write `cluster.insecure: true` to allow it");
+                    tracing::error!(%address, "a peer has a public address and gossip is plaintext: not asked; seal it by `cluster.keys_file`, or write `cluster.insecure: true`");
                 }
                 continue;
             }
-            self.send_join(now, address, 0);
+            self.joining = Some(now);
+            self.send_join(now, None, address, 0);
         }
     }
 
-    pub(super) fn send_join(&mut self, now: Instant, to: SocketAddr, nonce: u64) {
+    pub(super) fn send_join(
+        &mut self,
+        now: Instant,
+        to: Option<Actor>,
+        address: SocketAddr,
+        nonce: u64,
+    ) {
         let join = Join { identity: self.driver.identity(), nonce, meta: self.meta() };
         let payload = Record::Join(join).bytes();
-        self.send_to(now, Kind::Join, None, to, &payload, Priority::Membership);
+        self.send_to(now, Kind::Join, to, address, &payload, Priority::Membership);
     }
 
     /// Somebody wants to be let in.
@@ -77,7 +84,7 @@ impl Machine {
         if self.left {
             return Ok(());
         }
-        if !self.setup.public && is_public(joiner.address.ip()) {
+        if self.boots.is_none() && !self.setup.public && is_public(joiner.address.ip()) {
             return Err(Reason::PublicAddress);
         }
         let unix_ms = self.unix_ms(now);
@@ -121,7 +128,8 @@ impl Machine {
         let highest = rivals.map(|rival| rival.id().generation).max().unwrap_or(0);
         let nonce = self.nonces(now, joiner)[0];
         let to = joiner.actor;
-        let challenge = Challenge { to, asked_from: from, name, nonce, highest };
+        let claimed = joiner.address;
+        let challenge = Challenge { to, claimed, asked_from: from, name, nonce, highest };
         let payload = Record::Challenge(challenge).bytes();
         self.send_to(now, Kind::Join, None, joiner.address, &payload, Priority::Membership);
     }
@@ -138,14 +146,20 @@ impl Machine {
     }
 
     /// We are asked to prove our address; or somebody else who claims it is.
-    pub(super) fn hear_challenge(&mut self, now: Instant, from: SocketAddr, challenge: Challenge) {
+    pub(super) fn hear_challenge(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        sender: Actor,
+        challenge: Challenge,
+    ) {
         if self.left {
             return;
         }
         let own = self.driver.identity();
         if challenge.to != own.actor {
             // From our own address it was a former boot of ours, which is gone.
-            if challenge.asked_from != own.address {
+            if challenge.asked_from != own.address && challenge.claimed == own.address {
                 self.hear_rival(now, challenge.to, &challenge.name, challenge.asked_from);
             }
             return;
@@ -156,7 +170,7 @@ impl Machine {
             let generation = generation(unix_ms, challenge.highest);
             self.driver.become_known_as(now, Identity { generation, ..own });
         }
-        self.send_join(now, from, challenge.nonce);
+        self.send_join(now, Some(sender), from, challenge.nonce);
     }
 
     /// Somebody claims our address.
@@ -167,12 +181,12 @@ impl Machine {
                 "another node claims our address: give it a `cluster.advertise_addr` of its own"
             );
         }
-        if !self.setup.public && is_public(from.ip()) {
+        if self.boots.is_none() && !self.setup.public && is_public(from.ip()) {
             return;
         }
         let holder = self.setup.name.0.to_string();
         let refused = Record::Refused(Refused { to: rival, holder }).bytes();
-        self.send_to(now, Kind::Join, None, from, &refused, Priority::Views);
+        self.send_to(now, Kind::Join, Some(rival), from, &refused, Priority::Views);
     }
 
     /// We are refused.

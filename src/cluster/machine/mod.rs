@@ -3,7 +3,9 @@
 
 mod acts;
 mod asking;
+mod clones;
 mod hear;
+mod hello;
 mod io;
 mod join;
 mod leases;
@@ -21,19 +23,25 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::asks::{Asks, Ticket};
+use super::boots::Boots;
 use super::budget::{Allowance, Intake, Priority};
 use super::driver::Driver;
 use super::exchange::Exchange;
 use super::figures::{Figures, Traffic};
 use super::herald::Herald;
 use super::identity::Identity;
+use super::private::is_public;
 use super::roster::{MemberState, MemberView, Roster};
 use super::verdicts::{Heard, Senses, Told, senses};
+use super::waiting::Waiting;
 use super::wire::records::{Leaving, Meta, Record};
 use super::wire::{Envelope, Kind};
 use crate::base::{Actor, NodeId};
 use crate::health::Vote;
 use crate::traffic::Company;
+
+/// While plaintext is spoken beside sealed gossip: a boot that is not known is challenged this often.
+const TRY_SEALED: Duration = Duration::from_secs(1);
 
 pub use io::{Input, Output, Rooms, Setup};
 
@@ -47,6 +55,15 @@ pub struct Machine {
     secret: u64,
     rng: StdRng,
     envelope: Envelope,
+    /// When gossip is sealed.
+    boots: Option<Boots>,
+    waiting: Waiting,
+    clones: clones::Clones,
+    /// When we last asked somebody unknown to be let in.
+    joining: Option<Instant>,
+    tidied: Instant,
+    /// Whether plaintext is heard and spoken, beside sealed gossip or for want of keys.
+    plain: bool,
     driver: Driver,
     roster: Roster,
     herald: Herald,
@@ -98,6 +115,12 @@ impl Machine {
         rooms.holder.look_at_all();
         let mut machine = Machine {
             envelope: Envelope::new(&setup.label, setup.actor),
+            boots: setup.keys.clone().map(|ring| Boots::new(setup.actor, &setup.label, ring)),
+            waiting: Waiting::default(),
+            clones: clones::Clones::default(),
+            joining: None,
+            tidied: now,
+            plain: setup.keys.is_none() || setup.unix_ms < setup.plaintext_until,
             allowance: Allowance::new(setup.traffic_cap, now),
             rooms,
             began: now,
@@ -159,11 +182,13 @@ impl Machine {
             Input::Digest(digest) => {
                 if self.setup.digest != digest {
                     self.setup.digest = digest;
-                    self.meta_seq += 1;
-                    let item = Record::Meta(self.meta()).bytes();
-                    self.driver.spread(&item);
-                    self.driver.gossip(now);
-                    self.outputs.push_back(Output::Members);
+                    self.tell_meta(now);
+                }
+            }
+            Input::Keys(ring) => {
+                if let Some(boots) = &mut self.boots {
+                    boots.rekey(ring);
+                    self.tell_meta(now);
                 }
             }
             Input::Address(address) => {
@@ -212,6 +237,7 @@ impl Machine {
             node_id: self.setup.actor.node,
             boot_id: self.setup.actor.boot,
             version: self.setup.version.clone(),
+            keys: self.key_ids(),
             since: self.began,
         })
     }
@@ -268,7 +294,7 @@ impl Machine {
 
     /// Timers and updates waiting inside.
     pub fn backlog(&self) -> usize {
-        self.driver.timers() + self.driver.backlog()
+        self.driver.timers() + self.driver.backlog() + self.waiting.len()
     }
 
     /// What was sent and heard.
@@ -292,7 +318,10 @@ impl Machine {
             sent,
             received,
             dropped: self.traffic.dropped.all(),
-            authenticated: false,
+            authenticated: !self.plain,
+            keys: self.key_ids(),
+            boots: self.boots.as_ref().map_or(0, Boots::len) as u64,
+            clones: self.clones.len() as u64,
             rows: self.exchange.rows().1 as u64,
             owned_keys: self.exchange.rows().0 as u64,
             owner_untracked: self.exchange.untracked(),
@@ -325,7 +354,21 @@ impl Machine {
             name: self.setup.name.0.to_string(),
             digest: self.setup.digest.clone(),
             version: self.setup.version.clone(),
+            keys: self.key_ids(),
         }
+    }
+
+    fn key_ids(&self) -> Vec<u8> {
+        self.boots.as_ref().map(Boots::key_ids).unwrap_or_default()
+    }
+
+    /// What this node says of itself changed.
+    fn tell_meta(&mut self, now: Instant) {
+        self.meta_seq += 1;
+        let item = Record::Meta(self.meta()).bytes();
+        self.driver.spread(&item);
+        self.driver.gossip(now);
+        self.outputs.push_back(Output::Members);
     }
 
     /// The wall clock, as the monotonic one carries it on.
@@ -359,19 +402,61 @@ impl Machine {
         payload: &[u8],
         priority: Priority,
     ) -> bool {
-        self.send_to(now, kind, to.node(), to.address, payload, priority)
+        let actor = to.node().map(|_| to.actor);
+        self.send_to(now, kind, actor, to.address, payload, priority)
     }
 
+    /// To the boot `to` at `address`, or to whoever is there.
     fn send_to(
         &mut self,
         now: Instant,
         kind: Kind,
-        node: Option<NodeId>,
-        to: SocketAddr,
+        to: Option<Actor>,
+        address: SocketAddr,
         payload: &[u8],
         priority: Priority,
     ) -> bool {
-        let bytes = self.envelope.seal(kind, node, payload);
+        let known = |to| self.boots.as_ref().is_some_and(|boots| boots.knows(to));
+        let unknown = to.filter(|to| !known(*to));
+        if self.plain && (to.is_none() || unknown.is_some()) {
+            let may = self.setup.public || !is_public(address.ip());
+            if may {
+                let bytes = self.envelope.seal(kind, to.map(|to| to.node), payload);
+                if !self.pass_on(now, kind, address, Some(bytes), priority) {
+                    return false;
+                }
+            }
+            // With keys as well, perhaps it has them by now.
+            if let (Some(unknown), Some(boots)) = (unknown, &self.boots) {
+                let asked = boots.challenged(unknown);
+                if asked.is_none_or(|at| now.saturating_duration_since(at) >= TRY_SEALED) {
+                    self.challenge_boot(now, unknown, address);
+                }
+                return may;
+            }
+        }
+        if let Some(unknown) = unknown.filter(|_| self.boots.is_some()) {
+            return self.send_when_known(now, kind, unknown, address, payload);
+        }
+        match &mut self.boots {
+            Some(boots) => {
+                let sealed = boots.seal(kind, to, payload);
+                self.pass_on(now, kind, address, sealed, priority)
+            }
+            None => true,
+        }
+    }
+
+    /// Hands a datagram to the shell, if the allowance has room for it.
+    fn pass_on(
+        &mut self,
+        now: Instant,
+        kind: Kind,
+        to: SocketAddr,
+        bytes: Option<Vec<u8>>,
+        priority: Priority,
+    ) -> bool {
+        let Some(bytes) = bytes else { return false };
         if !self.allowance.take(now, bytes.len(), priority) {
             return false;
         }

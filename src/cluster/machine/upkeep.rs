@@ -36,7 +36,7 @@ impl Machine {
             self.herald.hurry(now);
             // Some know us by a generation that we may have to pass: a challenge tells which.
             for peer in self.peers().into_iter().sample(&mut self.rng, ASKED_TO_REJOIN) {
-                self.send_join(now, peer.address, 0);
+                self.send_join(now, Some(peer.actor), peer.address, 0);
             }
         }
         self.answer_claims(now);
@@ -54,6 +54,8 @@ impl Machine {
             self.exchange_verdicts(now);
             self.complain(now);
             self.look_after_leases(now);
+            self.plain &= self.boots.is_none() || self.unix_ms(now) < self.setup.plaintext_until;
+            self.keep_acquaintances(now);
         }
         self.tell_acts(now);
         self.remember();

@@ -33,8 +33,19 @@ reasons! {
     UnknownKey = "unknown_key",
     /// Of another cluster.
     BadLabel = "bad_label",
-    /// Corrupted, or meant for another node.
+    /// Plaintext that was corrupted, or meant for another node.
     BadChecksum = "bad_checksum",
+    /// A seal that does not hold: another key of that name, another label, another recipient, forged
+    /// or corrupted.
+    BadSeal = "bad_seal",
+    /// Sealed, and heard before or too late.
+    Replay = "replay",
+    /// Sealed by a boot that has not passed its challenge.
+    UnknownBoot = "unknown_boot",
+    /// Sealed for whoever hears it, and not a first join.
+    Unaddressed = "unaddressed",
+    /// Plaintext, where keys are demanded.
+    Plaintext = "plaintext",
     /// Whole, but of a type that we do not know.
     UnknownType = "unknown_type",
     /// Whole, but its content is not what its type says.
@@ -51,7 +62,7 @@ reasons! {
     FutureGeneration = "future_generation",
     /// There are as many members as there may be.
     MembersFull = "members_full",
-    /// A join whose challenge was not ours.
+    /// The answer to a challenge that was not ours, or was made long ago.
     BadNonce = "bad_nonce",
     /// A node that claims an address or a name that another one holds.
     Duplicate = "duplicate",

@@ -7,6 +7,7 @@
 //! A reader skips types that it does not know, and what a later version appended to a body.
 
 mod health;
+pub mod hello;
 mod load;
 
 use std::net::SocketAddr;
@@ -19,6 +20,9 @@ use super::limits::{Hot, Levels, Reports, TokenAnswer, TokenAsk};
 use crate::base::Actor;
 use crate::cluster::acts::{ActsBeat, AskActs, BackendRow, BanRow, DrainRow};
 use crate::cluster::identity::Identity;
+use crate::cluster::keyring::MOST_KEYS;
+
+pub use hello::{Cloned, Hello};
 
 pub use health::{HealthBeat, HealthPart, HealthRow};
 pub use load::LoadRows;
@@ -87,6 +91,10 @@ pub enum Record {
     PaceTold(PaceTold),
     /// A node's parts of shared bandwidth.
     PaceShares(PaceShares),
+    /// Show that you live.
+    Hello(Hello),
+    /// Two boots of one node live.
+    Cloned(Cloned),
 }
 
 /// A node asks to be let in. Without a good nonce it gets a challenge, sent to the address that it
@@ -106,6 +114,8 @@ pub struct Join {
 pub struct Challenge {
     /// Who asked.
     pub to: Actor,
+    /// The address that it claims: to whom that is not his own, the challenge says nothing.
+    pub claimed: SocketAddr,
     /// Where it asked from: not always the address it claims.
     pub asked_from: SocketAddr,
     /// Its name.
@@ -138,6 +148,8 @@ pub struct Meta {
     pub digest: String,
     /// Version of the program.
     pub version: String,
+    /// The names of its keys, the one that seals first; none in plaintext.
+    pub keys: Vec<u8>,
 }
 
 /// Said before a node drains and goes.
@@ -197,6 +209,8 @@ impl Record {
             Record::Backend(_) => 44,
             Record::PaceTold(_) => 65,
             Record::PaceShares(_) => 66,
+            Record::Hello(_) => 30,
+            Record::Cloned(_) => 31,
         }
     }
 
@@ -233,6 +247,8 @@ impl Record {
             Record::Backend(body) => encode(body, out),
             Record::PaceTold(body) => encode(body, out),
             Record::PaceShares(body) => encode(body, out),
+            Record::Hello(body) => encode(body, out),
+            Record::Cloned(body) => encode(body, out),
             Record::AskMeta | Record::AskHealth => {}
         }
         let length = (out.len() - length_at - 2) as u16;
@@ -278,6 +294,8 @@ impl Record {
             65 => Record::PaceTold(decode(body)?),
             66 => Record::PaceShares(decode(body)?),
             51 => Record::Load(decode(body)?),
+            30 => Record::Hello(decode(body)?),
+            31 => Record::Cloned(decode(body)?),
             _ => return Ok(None),
         }))
     }
@@ -293,7 +311,8 @@ impl Join {
 
 impl Meta {
     fn checked(self) -> Result<Meta, Undecodable> {
-        let good = [&self.name, &self.digest, &self.version].into_iter().all(|text| showable(text));
+        let good = [&self.name, &self.digest, &self.version].into_iter().all(|text| showable(text))
+            && self.keys.len() <= MOST_KEYS;
         if good { Ok(self) } else { Err(Undecodable) }
     }
 }

@@ -62,7 +62,7 @@ cluster: { bind_addr: "9.9.9.9:9090", peers: ["n2"], advertise_addr: "0.0.0.0:90
 28 rules[3].name: `web` is already the name of rules[0]
 29 rules[3].listen[0]: 0.0.0.0:9900 of rule `web` is also where `admin.listen` (127.0.0.1:9900) listens
 30 rules[3].backends: the list is empty
-31 cluster.bind_addr: 9.9.9.9 is a public address, and gossip is plaintext in this version
+31 cluster.bind_addr: 9.9.9.9 is a public address, and gossip without `keys_file` is plaintext
 31 cluster.peers[0]: `n2` has no port
 31 cluster.advertise_addr: `0.0.0.0:9090` is not an address that peers can reach";
     let mut told = told(text);
@@ -127,15 +127,9 @@ fn what_comes_later_is_refused_by_name() {
         ));
         assert!(told[0].contains("not in this version"), "{told:?}");
     }
-    for key in [
-        "sync_addr: \"0.0.0.0:9090\"",
-        "keys_file: k",
-        "accept_plaintext_until: 2026-12-01T00:00:00Z",
-    ] {
-        let told = told(&format!("{}cluster: {{ {key} }}\n", rule("")));
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("not in this version"), "{told:?}");
-    }
+    let told_of = |key: &str| told(&format!("{}cluster: {{ {key} }}\n", rule("")));
+    let later = told_of("sync_addr: \"0.0.0.0:9090\"");
+    assert!(later.len() == 1 && later[0].contains("not in this version"), "{later:?}");
     assert!(told(&format!("{}tracing: {{ sample: 1% }}\n", rule("")))[0].contains("not in this"));
 }
 
@@ -234,6 +228,44 @@ fn an_admin_that_others_can_reach_needs_a_token() {
     }
     std::fs::write(dir.path().join("token"), "secret\n").unwrap();
     assert_eq!(admin(with).unwrap().as_deref(), Some("secret"));
+}
+
+#[test]
+fn keys_open_public_addresses_and_are_judged_where_they_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = |text: &str| {
+        let text = format!("{}cluster: {{ {text} }}\n", rule(""));
+        parse(&text, "lb.yaml", dir.path())
+    };
+    let told = |text: &str| cluster(text).unwrap_err().to_string();
+    let with = "keys_file: ./k, bind_addr: \"9.9.9.9:9090\", peers: [\"8.8.8.8:1\"]";
+    assert!(told(with).contains("cluster.keys_file") && told(with).contains("cannot be read"));
+    let path = dir.path().join("k");
+    std::fs::write(&path, "key 1 00").unwrap();
+    assert!(told(with).contains("line 1: this is not a key"), "{}", told(with));
+
+    let good = format!("salt {}\nkey 1 {}\n", "7".repeat(32), "5".repeat(64));
+    std::fs::write(&path, good).unwrap();
+    let only_owner = std::os::unix::fs::PermissionsExt::from_mode;
+    std::fs::set_permissions(&path, only_owner(0o644)).unwrap();
+    let loaded = cluster(with).unwrap();
+    assert!(loaded.warnings[0].remedy.contains("chmod 600"), "{:?}", loaded.warnings[0]);
+    std::fs::set_permissions(&path, only_owner(0o600)).unwrap();
+    let loaded = cluster(with).unwrap();
+    assert!(loaded.warnings.is_empty());
+    let keys = loaded.plan.cluster.unwrap().keys.unwrap();
+    assert_eq!((keys.ring.ids(), keys.file), (vec![1], path));
+
+    let warned = |text: &str| cluster(text).unwrap().warnings.remove(0).what;
+    let past = "keys_file: k, accept_plaintext_until: 2020-01-01T00:00:00Z";
+    assert!(warned(past).contains("over"), "{}", warned(past));
+    let future = "keys_file: k, accept_plaintext_until: 2126-01-01T00:00:00Z";
+    assert!(warned(future).contains("anyone"), "{}", warned(future));
+    assert!(warned("keys_file: k, insecure: true").contains("sealed"));
+    let until = cluster(future).unwrap().plan.cluster.unwrap().plaintext_until;
+    assert_eq!(until, Some(4_922_899_200_000));
+    assert!(told("accept_plaintext_until: 2126-01-01T00:00:00Z").contains("keys_file"));
+    assert!(told("keys_file: k, accept_plaintext_until: tomorrow").contains("is not a time"));
 }
 
 #[test]

@@ -1,19 +1,28 @@
-//! The cluster section: names, and where plaintext gossip may go.
+//! The cluster section: names, keys, and where plaintext gossip may go.
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Findings, beside};
-use crate::base::{Host, NodeName};
-use crate::cluster::{ClusterPlan, Profile, is_public};
+use crate::base::{Host, NodeName, time};
+use crate::cluster::keyring::file as keys_file;
+use crate::cluster::{ClusterPlan, Keys, Profile, is_public};
 use crate::config::file::{self, values};
 
 pub(super) fn plan(cluster: &file::Cluster, dir: &Path, found: &mut Findings<'_>) -> ClusterPlan {
     let bind = cluster.bind_addr.0;
     let advertise = cluster.advertise_addr.as_ref().map(|addr| addr.0);
-    if cluster.insecure {
+    let keys = keys(cluster, dir, found);
+    if cluster.keys_file.is_some() {
+        if cluster.insecure {
+            let what = "gossip is sealed, so this asks for nothing";
+            found.warn("cluster.insecure", what, "take it out");
+        }
+    } else if cluster.insecure {
         let what = "gossip is plaintext, and this asks for it wherever it goes";
-        found.warn("cluster.insecure", what, "take it out where all addresses are private");
+        let remedy = format!("{SEAL_IT}, or take this out where all addresses are private");
+        found.warn("cluster.insecure", what, remedy);
     } else {
         keep_private("cluster.bind_addr", bind.ip(), found);
         if let Some(advertise) = advertise {
@@ -46,15 +55,54 @@ pub(super) fn plan(cluster: &file::Cluster, dir: &Path, found: &mut Findings<'_>
         insecure: cluster.insecure,
         state_dir: cluster.state_dir.as_ref().map(|path| beside(dir, path)),
         probe_all_below: cluster.probe_all_below as usize,
+        plaintext_until: plaintext_until(cluster, found),
+        keys,
         ..ClusterPlan::new(bind, NodeName::from(name.as_str()))
     }
 }
 
-/// Gossip is not sealed in this version: it must not cross a public network unasked.
+/// How gossip is sealed.
+const SEAL_IT: &str = "seal gossip (`tidegate keys generate` makes a file for `keys_file`)";
+
+fn keys(cluster: &file::Cluster, dir: &Path, found: &mut Findings<'_>) -> Option<Keys> {
+    let path = beside(dir, cluster.keys_file.as_deref()?);
+    let ring = match keys_file::read(&path) {
+        Ok(ring) => Arc::new(ring),
+        Err(error) => {
+            let remedy =
+                "write the path of a file of `tidegate keys generate`, the same on every node";
+            found.fault("cluster.keys_file", error.to_string(), remedy);
+            return None;
+        }
+    };
+    if keys_file::open_to_others(&path) {
+        let what = format!("others than its owner may read {}", path.display());
+        found.warn("cluster.keys_file", what, format!("chmod 600 {}", path.display()));
+    }
+    Some(Keys { file: path, ring })
+}
+
+fn plaintext_until(cluster: &file::Cluster, found: &mut Findings<'_>) -> Option<u64> {
+    const FIELD: &str = "cluster.accept_plaintext_until";
+    let until = cluster.accept_plaintext_until.as_ref()?.0.0;
+    if cluster.keys_file.is_none() {
+        let what = "without `keys_file` nothing but plaintext is heard";
+        found.fault(FIELD, what, "add `keys_file`, or take it out");
+    } else if until <= time::unix_ms() {
+        found.warn(FIELD, "that time is over: plaintext is not heard any more", "take it out");
+    } else {
+        let what = "until then anyone who reaches the gossip port can join";
+        found.warn(FIELD, what, "take it out when all nodes have keys");
+    }
+    Some(until)
+}
+
+/// Plaintext must not cross a public network unasked.
 fn keep_private(field: &str, ip: IpAddr, found: &mut Findings<'_>) {
     if is_public(ip) {
-        let what = format!("{ip} is a public address, and gossip is plaintext in this version");
-        let remedy = "write a private address, or `insecure: true` if you accept that";
+        let what = format!("{ip} is a public address, and gossip without `keys_file` is plaintext");
+        let remedy =
+            format!("{SEAL_IT}, write a private address, or `insecure: true` if you accept that");
         found.fault(field, what, remedy);
     }
 }

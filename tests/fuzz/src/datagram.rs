@@ -128,9 +128,12 @@ impl World {
 
     fn join(&mut self, nonce: u64) {
         let text = || "x".to_owned();
-        let meta = Meta { actor: PEER, seq: 1, name: text(), digest: text(), version: text() };
+        let (name, digest, version) = (text(), text(), text());
+        let meta = Meta { actor: PEER, seq: 1, name, digest, version, keys: vec![1] };
         let join = Record::Join(Join { identity: identity(PEER), nonce, meta }).bytes();
-        let bytes = self.peer.seal(Kind::Join, None, &join);
+        // Only the first ask goes to whoever is there.
+        let to = (nonce != 0).then_some(OWN.node);
+        let bytes = self.peer.seal(Kind::Join, to, &join);
         self.machine.handle(self.now, Input::Datagram { from: address(PEER), bytes: &bytes });
     }
 

@@ -18,7 +18,7 @@ fn identity() -> Identity {
 
 fn meta() -> Meta {
     let (name, digest, version) = ("n1".to_owned(), "d".to_owned(), "0.1.0".to_owned());
-    Meta { actor: actor(), seq: 1, name, digest, version }
+    Meta { actor: actor(), seq: 1, name, digest, version, keys: vec![2, 1] }
 }
 
 fn all() -> Vec<Record> {
@@ -31,6 +31,7 @@ fn all() -> Vec<Record> {
         Record::Join(Join { identity: identity(), nonce: 9, meta: meta() }),
         Record::Challenge(Challenge {
             to: actor(),
+            claimed: address,
             asked_from: address,
             name: "n1".to_owned(),
             nonce: 9,
@@ -69,6 +70,8 @@ fn all() -> Vec<Record> {
         Record::Hot(Hot { limit: 1, rows: vec![HotRow { key, level: 1.5 }] }),
         Record::TokenAsk(TokenAsk { ticket: 8, limit: 1, counts: window, row }),
         Record::TokenAnswer(TokenAnswer { ticket: 8, granted: true, level: 0.5 }),
+        Record::Hello(Hello { nonce: 9, of: actor().boot }),
+        Record::Cloned(Cloned { one: actor(), other: actor() }),
     ]
 }
 
@@ -80,11 +83,11 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn records_keep_their_bytes() {
     let golden = [
-        "010042fd0807060504030201fd0f0e0d0c0b0a0000000a000001fb8223fd00505c18a3010000\
-         09fd0807060504030201fd0f0e0d0c0b0a000001026e31016405302e312e30",
-        "02001ffd0807060504030201fd0f0e0d0c0b0a0000000a000002fb8223026e310908",
+        "010045fd0807060504030201fd0f0e0d0c0b0a0000000a000001fb8223fd00505c18a3010000\
+         09fd0807060504030201fd0f0e0d0c0b0a000001026e31016405302e312e30020201",
+        "020027fd0807060504030201fd0f0e0d0c0b0a0000000a000002fb8223000a000002fb8223026e310908",
         "030015fd0807060504030201fd0f0e0d0c0b0a0000026e32",
-        "04001efd0807060504030201fd0f0e0d0c0b0a000001026e31016405302e312e30",
+        "040021fd0807060504030201fd0f0e0d0c0b0a000001026e31016405302e312e30020201",
         "050000",
         "07000403fbb80b",
         "32000c030001010501023c14fbbc02",
@@ -100,6 +103,8 @@ fn records_keep_their_bytes() {
         "16000e010101020304050607080000c03f",
         "17001b0801013cfb60ea0102030405060708fb2c01fb2a0105010000c0bf",
         "18000a0801000000000000e03f",
+        "1e000a09fd0f0e0d0c0b0a0000",
+        "1f0024fd0807060504030201fd0f0e0d0c0b0a0000fd0807060504030201fd0f0e0d0c0b0a0000",
     ];
     let bytes: Vec<String> = all().iter().map(|record| hex(&record.bytes())).collect();
     assert_eq!(bytes, golden);
@@ -169,9 +174,16 @@ fn a_peers_name_cannot_forge_lines_of_a_log_or_move_a_cursor() {
         let (digest, version) = (String::new(), String::new());
         let asked_from = ([10, 0, 0, 1], 9090).into();
         let said = [
-            Record::Meta(Meta { actor, seq: 1, name: name.clone(), digest, version }),
+            Record::Meta(Meta { actor, seq: 1, name: name.clone(), digest, version, keys: vec![] }),
             Record::Refused(Refused { to: actor, holder: name.clone() }),
-            Record::Challenge(Challenge { to: actor, asked_from, name, nonce: 1, highest: 0 }),
+            Record::Challenge(Challenge {
+                to: actor,
+                claimed: asked_from,
+                asked_from,
+                name,
+                nonce: 1,
+                highest: 0,
+            }),
         ];
         for record in said {
             assert_eq!(records(&record.bytes()).is_ok(), good, "{record:?}");
