@@ -28,7 +28,7 @@ use super::roster::MemberView;
 use super::state::{Keeper, State};
 use super::wire::MAX_DATAGRAM;
 use crate::base::{Actor, BootId, Endpoint, Host, NodeId, Publisher, time};
-use crate::net::Resolver;
+use crate::net::{Resolver, run_first};
 use crate::traffic::Answer;
 
 /// Datagrams, or asks, read before anything else gets its turn.
@@ -71,6 +71,13 @@ pub(super) fn run(
     mut asked: Receiver<Asked>,
     ready: SyncSender<io::Result<SocketAddr>>,
 ) {
+    // Workers that fill all processors would keep peers waiting for levels: then a limit is held late.
+    if let Err(error) = run_first() {
+        tracing::info!(
+            %error,
+            "gossip runs as all other threads do: with LimitNICE=-19 or CAP_SYS_NICE, limits of the cluster hold better while all processors are busy"
+        );
+    }
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

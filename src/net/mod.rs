@@ -5,6 +5,7 @@ pub mod connect;
 pub mod descriptors;
 pub mod listener;
 pub mod options;
+pub mod priority;
 pub mod relay;
 pub mod resolver;
 
@@ -12,5 +13,6 @@ pub use connect::{connect, is_own_lack};
 pub use descriptors::{connections_for, raise_descriptor_limit};
 pub use listener::{PauseCause, Pauses, poll_accept};
 pub use options::{Keepalive, TcpOptions, bind_listener, bind_listeners, bind_udp};
+pub use priority::run_first;
 pub use relay::{End, Meter, Side, Terms, relay};
 pub use resolver::{ResolveError, Resolved, Resolver};

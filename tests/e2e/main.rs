@@ -16,6 +16,7 @@ mod cluster;
 mod command;
 mod compose;
 mod drain;
+mod gossip;
 mod harness;
 mod image;
 mod limits;

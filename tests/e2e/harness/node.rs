@@ -144,6 +144,31 @@ impl Node {
         (!values.is_empty()).then(|| values.iter().sum())
     }
 
+    /// What all its threads have used of processors since it started.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Behind the name in brackets: the 14th and 15th field, in ticks.
+        let behind = stat.rsplit_once(')').unwrap().1;
+        let fields: Vec<&str> = behind.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        // SAFETY: sysconf takes a plain number and has no other preconditions.
+        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as u64;
+        Duration::from_millis(ticks * 1000 / per_second)
+    }
+
+    /// How its threads of this name are scheduled: their nice value, once each.
+    pub(crate) fn nice_of(&self, thread: &str) -> Vec<i32> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let stats =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+        let named = stats.filter_map(|stat| {
+            let (name, behind) = stat.rsplit_once(')')?;
+            let ours = name.split_once('(')?.1 == thread;
+            ours.then(|| behind.split_whitespace().nth(16)?.parse().ok())?
+        });
+        named.collect()
+    }
+
     /// Everything it has logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
