@@ -2,6 +2,7 @@
 //! gossip can be lost or cut, one echo backend, and a rule for every limit that is tried.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
@@ -19,7 +20,8 @@ use crate::harness::{Need, run, until};
 pub(crate) const NEEDS: [Need; 3] =
     [Need::Root, Need::Tool("ip", "iproute2"), Need::Tool("iptables", "iptables")];
 
-const SPACE: &str = "tge2e-limits";
+/// Followed by the process's id, so that runs beside each other do not meet.
+const SPACE: &str = "tglimits-";
 const SOON: Duration = Duration::from_secs(20);
 const BACKEND: u16 = 8081;
 const GOSSIP: u16 = 9090;
@@ -35,21 +37,28 @@ pub(crate) struct Rule {
 }
 
 /// The namespace; goes on drop.
-struct Space;
+struct Space(String);
 
 impl Space {
     fn new() -> Space {
-        // What a run that was killed may have left.
-        let _ = Command::new("ip").args(["netns", "delete", SPACE]).output();
-        ip(&["netns", "add", SPACE]);
-        ip(&["-n", SPACE, "link", "set", "lo", "up"]);
-        Space
+        // What runs that were killed may have left.
+        let listed = run(Command::new("ip").args(["netns", "list"]), SOON);
+        for name in listed.lines().filter_map(|line| line.split_whitespace().next()) {
+            let of = name.strip_prefix(SPACE);
+            if of.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _ = Command::new("ip").args(["netns", "delete", name]).output();
+            }
+        }
+        let space = Space(format!("{SPACE}{}", std::process::id()));
+        ip(&["netns", "add", &space.0]);
+        ip(&["-n", &space.0, "link", "set", "lo", "up"]);
+        space
     }
 }
 
 impl Drop for Space {
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "delete", SPACE]).output();
+        let _ = Command::new("ip").args(["netns", "delete", &self.0]).output();
     }
 }
 
@@ -82,7 +91,7 @@ impl Field {
     /// Starts everything and waits until all see each other.
     pub(crate) fn start(nodes: usize, rules: &[Rule]) -> Field {
         let space = Space::new();
-        let host = Host::netns(format!("/run/netns/{SPACE}"));
+        let host = Host::netns(format!("/run/netns/{}", space.0));
         let backend = Backend::start(host.clone(), at(200, BACKEND), "b1", &["--greet"]);
         let peers: Vec<String> = (1..=nodes).map(|i| format!("\"{}\"", at(i, GOSSIP))).collect();
         let mut field = Field {
