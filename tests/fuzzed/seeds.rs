@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use foca::{Codec, Header, Member, Message, State};
+use tidegate::base::time;
+use tidegate::cluster::acts::{Acts, Order, Place, Subject};
 use tidegate::cluster::codec::SwimCodec;
+use tidegate::cluster::state::{self, Dir, Saved};
 use tidegate::cluster::wire::records::{Meta, Record};
 use tidegate::cluster::wire::{Envelope, Kind};
 
@@ -17,6 +20,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "config" => files(),
         "datagram" => conversations(),
         "records" => golden(),
+        "state" => states(),
         "words" => words(),
         other => panic!("no seeds for {other}"),
     }
@@ -153,8 +157,45 @@ fn files() -> Vec<Vec<u8>> {
     blocks.chain(shipped.iter().filter_map(|path| fs::read(path).ok())).collect()
 }
 
+/// What a node keeps: nothing yet; peers and acts.
+fn states() -> Vec<Vec<u8>> {
+    // So far ahead that nothing of it is forgotten, whenever it is read.
+    let (now, unix_ms) = (time::now(), 4_000_000_000_000);
+    let peers = (1..=3u8).map(|last| (([10, 0, 0, last], 9090).into(), unix_ms)).collect();
+    let place = || Place { rule: "web".into(), backend: "10.0.0.1:80".parse().unwrap() };
+    let orders = [
+        (Subject::Client("203.0.113.0/24".parse().unwrap()), Order::Ban { cut: true }),
+        (Subject::Drain(place()), Order::Drain { mark: 7 }),
+        (Subject::Backend(place()), Order::Weight { weight: 3, mark: 7 }),
+    ];
+    let acts = Acts::new(PEER, &"n1".into());
+    acts.issue(now, unix_ms, &orders, None).expect("there is room");
+    let all = [
+        Saved { node: PEER.node, state: state::State::default(), acts: Vec::new() },
+        Saved {
+            node: PEER.node,
+            state: state::State { generation: 5, peers },
+            acts: acts.rows(now),
+        },
+    ];
+    let written = all.iter().map(|saved| {
+        let path = tempfile::tempdir().unwrap();
+        Dir::open(path.path()).unwrap().write(saved).unwrap();
+        let files = fs::read_dir(path.path()).unwrap().map(|file| file.unwrap().path());
+        let file = files.max_by_key(|file| fs::metadata(file).unwrap().len()).unwrap();
+        let text = fs::read_to_string(file).unwrap();
+        let written_at = text.split("\"saved_ms\": ").nth(1).unwrap().split(',').next().unwrap();
+        text.replace(written_at, &unix_ms.to_string()).into_bytes()
+    });
+    written.collect()
+}
+
 fn words() -> Vec<Vec<u8>> {
     let words = "127.0.0.1:80 [::1]:8080 [fe80::1%2]:1 app.internal:8082 a_b.example.:65535 \
                  http://127.0.0.1:9900 HTTP://[::1]:9900/ http://localhost n1:0";
-    words.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+    let orders = [
+        r#"{"client":"203.0.113.0/24","for":"1h 30m","cut":true,"wide":false}"#,
+        r#"{"backend":"app.internal:80","rule":"web","weight":3}"#,
+    ];
+    words.split(' ').chain(orders).map(|word| word.as_bytes().to_vec()).collect()
 }

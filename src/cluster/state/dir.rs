@@ -129,7 +129,7 @@ impl Dir {
                 return None;
             }
         };
-        match understand(&text) {
+        match Saved::of(&text) {
             Ok(saved) => Some(saved),
             Err(why) => {
                 self.set_aside(&why);
@@ -206,21 +206,29 @@ fn encode(saved: &Saved) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What the file says, or what is wrong with it, in words.
-fn understand(text: &[u8]) -> Result<Saved, String> {
-    let Versioned { version } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    if version != VERSION {
-        return Err(format!("it has version {version} and this program reads version {VERSION}"));
+impl Saved {
+    /// What a file says.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn of(text: &[u8]) -> Result<Saved, String> {
+        let Versioned { version } =
+            serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        if version != VERSION {
+            return Err(format!(
+                "it has version {version} and this program reads version {VERSION}"
+            ));
+        }
+        let shape: Shape = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let node = u64::from_str_radix(&shape.node_id, 16).ok().filter(|node| *node != 0);
+        let node = node.ok_or_else(|| format!("`{}` is not a node id", shape.node_id))?;
+        let peers = shape.peers.iter().map(|peer| (peer.address, peer.seen_ms)).collect();
+        let mut state = State { generation: shape.generation, peers };
+        let now = time::unix_ms();
+        state.prune(now);
+        let acts = shape.acts.after(now.saturating_sub(shape.saved_ms));
+        Ok(Saved { node: NodeId(node), state, acts })
     }
-    let shape: Shape = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    let node = u64::from_str_radix(&shape.node_id, 16).ok().filter(|node| *node != 0);
-    let node = node.ok_or_else(|| format!("`{}` is not a node id", shape.node_id))?;
-    let peers = shape.peers.iter().map(|peer| (peer.address, peer.seen_ms)).collect();
-    let mut state = State { generation: shape.generation, peers };
-    let now = time::unix_ms();
-    state.prune(now);
-    let acts = shape.acts.after(now.saturating_sub(shape.saved_ms));
-    Ok(Saved { node: NodeId(node), state, acts })
 }
 
 impl ActsShape {

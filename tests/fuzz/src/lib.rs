@@ -8,16 +8,18 @@ pub mod codec;
 pub mod config;
 pub mod datagram;
 pub mod records;
+pub mod state;
 pub mod words;
 
 /// A target by its name: the name of its binary and of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const ALL: [Target; 5] = [
+pub const ALL: [Target; 6] = [
     ("codec", codec::take),
     ("config", config::take),
     ("datagram", datagram::take),
     ("records", records::take),
+    ("state", state::take),
     ("words", words::take),
 ];
