@@ -15,21 +15,21 @@ use crate::traffic::CapKey;
 pub const MOST_KEYS: usize = 1 << 19;
 /// A permit that came free is told within this time: until then nobody is told *full*, and asks
 /// again.
-const LATE: u32 = 4;
+const LATE: u64 = 4;
 /// A need that was not repeated is forgotten.
-const FRESH: u32 = 300;
+const FRESH: u64 = 300;
 /// A recall is repeated after so long,
-const RECALL_AGAIN: u32 = 6;
+const RECALL_AGAIN: u64 = 6;
 /// and given up; then not tried again for a while.
-const RECALL_FOR: u32 = 50;
-const RECALL_PAUSE: u32 = 500;
+const RECALL_FOR: u64 = 50;
+const RECALL_PAUSE: u64 = 500;
 /// A holder's promise to give back at once is relied on for so long.
-const RELIED_ON: u32 = 1500;
+const RELIED_ON: u64 = 1500;
 /// Rows without permits stay for so long, so that what is late finds them and is seen to be late.
-const GRAVE: u32 = 5_000;
+const GRAVE: u64 = 5_000;
 /// Rows that were not heard of for so long leave, whatever they hold: holders tell all they have
 /// every [`super::claims::REFRESH`].
-const LOST: u32 = 120_000;
+const LOST: u64 = 120_000;
 
 /// All keys.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ struct Page {
     /// The book is known to be complete.
     mine: bool,
     /// When somebody last found nothing.
-    tight: Option<u32>,
+    tight: Option<u64>,
 }
 
 /// One holder. Times are milliseconds since the book began.
@@ -77,15 +77,15 @@ struct Row {
     cap: u32,
     given: u32,
     taken: u32,
-    heard: u32,
+    heard: u64,
     /// Since when it needs more than it has.
-    needy: Option<u32>,
+    needy: Option<u64>,
     /// When it was last called upon to give back; 0: never.
-    called: u32,
+    called: u64,
     /// Since when these calls have not been answered.
-    calling: Option<u32>,
+    calling: Option<u64>,
     /// When it was last told that the key is tight; 0: never.
-    told_tight: u32,
+    told_tight: u64,
     eager: bool,
 }
 
@@ -147,12 +147,12 @@ impl Book {
     }
 
     /// Milliseconds since it began, never 0.
-    fn ms(&self, now: Instant) -> u32 {
-        now.saturating_duration_since(self.began).as_millis() as u32 + 1
+    fn ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.began).as_millis() as u64 + 1
     }
 
-    /// `holder` tells how it stands; `None` when there is no room for the key, or the account is
-    /// over.
+    /// `holder` tells how it stands; `None` when there is no room for the key, or it speaks of a
+    /// life before the one that is known.
     pub fn hear(&mut self, now: Instant, key: CapKey, holder: Actor, told: &Told) -> Option<()> {
         let ms = self.ms(now);
         let full = self.keys.len() >= MOST_KEYS;
@@ -228,7 +228,7 @@ impl Book {
         if !unmet.is_empty() {
             page.tight = Some(ms);
         }
-        let tight = page.tight.is_some_and(|at| at + TIGHT.as_millis() as u32 > ms);
+        let tight = page.tight.is_some_and(|at| at + TIGHT.as_millis() as u64 > ms);
         let from = from.and_then(|from| page.rows.iter().position(|row| row.holder == from));
         if let Some(i) = from {
             let row = &mut page.rows[i];
@@ -517,7 +517,7 @@ mod tests {
     fn a_key_without_permits_leaves_and_so_does_one_that_nobody_speaks_of() {
         let (mut book, began) = (Book::new(time::now()), time::now());
         tells(&mut book, began, 1, told(1, 0, 0, 0, 5));
-        let ms = |ms: u32| began + Duration::from_millis(ms.into());
+        let ms = |ms| began + Duration::from_millis(ms);
         book.expire(ms(GRAVE / 2));
         assert_eq!(book.keys(), 1);
         book.expire(ms(GRAVE + 10));

@@ -22,6 +22,8 @@ pub const REFRESH: Duration = Duration::from_secs(30);
 const PROMISED: Duration = Duration::from_millis(10);
 /// An owner that had nothing to spare is asked for it again after this.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// No running number of ours comes near it; a forged one above is not followed.
+const FORGED: u64 = 1 << 62;
 /// Between two tries to reach an owner, at least and at most.
 const AGAIN: Duration = Duration::from_millis(5);
 const AT_MOST: Duration = Duration::from_secs(1);
@@ -34,17 +36,22 @@ pub struct Claims {
     seq: u64,
     dirty: VecDeque<CapKey>,
     timers: BinaryHeap<Reverse<(Instant, CapKey)>>,
-    /// Keys that are told again in turn.
-    rounds: VecDeque<CapKey>,
+    /// Keys that are told again in turn, with the birth of the claim that is meant: those that are
+    /// done with leave when their turn comes.
+    rounds: VecDeque<(CapKey, u64)>,
 }
 
 /// One key.
 #[derive(Debug)]
 struct Claim {
+    /// The running number at which it began.
+    born: u64,
     cap: u32,
     life: u64,
     owners: [Option<Actor>; 2],
     taken: [u32; 2],
+    /// What was taken, as last told: an owner that does not hear of it takes it for lent.
+    told_taken: [u32; 2],
     acked: [u64; 2],
     /// As last told.
     last: Told,
@@ -82,12 +89,14 @@ pub struct Brought {
 }
 
 impl Claim {
-    fn new(cap: u32) -> Self {
+    fn new(born: u64, cap: u32) -> Self {
         Claim {
+            born,
             cap,
             life: 0,
             owners: [None; 2],
             taken: [0; 2],
+            told_taken: [0; 2],
             acked: [0; 2],
             last: Told {
                 life: 0,
@@ -150,8 +159,7 @@ impl Claims {
             if self.claims.len() >= MOST {
                 return;
             }
-            self.claims.insert(key, Claim::new(standing.cap));
-            self.rounds.push_back(key);
+            self.begin(key, standing.cap);
         }
         self.mark(key);
     }
@@ -162,8 +170,7 @@ impl Claims {
             if self.claims.len() >= MOST {
                 return false;
             }
-            self.claims.insert(key, Claim::new(cap));
-            self.rounds.push_back(key);
+            self.begin(key, cap);
         }
         if let Some(claim) = self.claims.get_mut(&key) {
             claim.cap = cap;
@@ -171,6 +178,12 @@ impl Claims {
         }
         self.mark(key);
         true
+    }
+
+    fn begin(&mut self, key: CapKey, cap: u32) {
+        self.seq += 1;
+        self.claims.insert(key, Claim::new(self.seq, cap));
+        self.rounds.push_back((key, self.seq));
     }
 
     fn mark(&mut self, key: CapKey) {
@@ -221,13 +234,17 @@ impl Claims {
         }
     }
 
-    /// Has the next `most` keys told again, whatever they are.
-    pub fn refresh(&mut self, most: usize) {
-        for _ in 0..most.min(self.rounds.len()) {
-            let Some(key) = self.rounds.pop_front() else { return };
-            if let Some(claim) = self.claims.get_mut(&key) {
+    /// Has those keys told again whose turn comes within `span`, so that each is told every
+    /// [`REFRESH`].
+    pub fn refresh(&mut self, span: Duration) {
+        let part = span.as_secs_f64() / REFRESH.as_secs_f64();
+        for _ in 0..(self.rounds.len() as f64 * part).ceil() as usize {
+            let Some((key, born)) = self.rounds.pop_front() else { return };
+            if let Some(claim) = self.claims.get_mut(&key)
+                && claim.born == born
+            {
                 claim.urged |= claim.last.held > 0;
-                self.rounds.push_back(key);
+                self.rounds.push_back((key, born));
                 self.mark(key);
             }
         }
@@ -282,6 +299,7 @@ impl Claims {
             self.seq += 1;
             (claim.life, claim.owners) = (self.seq, owners);
             (claim.taken, claim.acked, claim.tries) = ([0; 2], [0; 2], 0);
+            claim.told_taken = [0; 2];
         }
         let (needed, to_spare) = claim.needs(used);
         let since = claim.told_at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
@@ -291,6 +309,7 @@ impl Claims {
         let short = held > 0 && held.saturating_sub(needed) < to_spare.div_ceil(2);
         let unanswered = claim.unacked() && !moved;
         let news = held != claim.last.held
+            || claim.taken != claim.told_taken
             || moved && (held > 0 || waiting)
             || claim.urged
             || waiting && (needed > claim.last.needed || since >= patience)
@@ -303,6 +322,7 @@ impl Claims {
             claim.tries = if unanswered { claim.tries + 1 } else { 0 };
             claim.urged = false;
             claim.told_at = Some(now);
+            claim.told_taken = claim.taken;
             claim.last = Told {
                 life: claim.life,
                 seq: self.seq,
@@ -357,7 +377,17 @@ impl Claims {
     ) -> Option<Brought> {
         let claim = self.claims.get_mut(&key)?;
         let i = claim.owners.iter().position(|known| *known == Some(owner))?;
-        if loan.life != claim.life {
+        // The owner knows of a life, or a report, that never was: datagrams can be forged. What it
+        // hears from us it would take for old, so a later life begins.
+        let told = (claim.life, claim.last.seq);
+        if (loan.life, loan.seq) > told && loan.life.max(loan.seq) < FORGED {
+            self.seq = self.seq.max(loan.life).max(loan.seq) + 1;
+            (claim.life, claim.taken, claim.acked) = (self.seq, [0; 2], [0; 2]);
+            (claim.told_taken, claim.urged) = ([0; 2], true);
+            self.mark(key);
+            return Some(Brought::default());
+        }
+        if loan.life != claim.life || loan.seq > claim.last.seq {
             return Some(Brought::default());
         }
         let mut brought = Brought { cap: claim.cap, ..Brought::default() };
@@ -406,7 +436,7 @@ impl Claims {
     /// What to say to an owner that lends what this node knows nothing of.
     pub fn nothing(&mut self) -> Told {
         self.seq += 1;
-        Told { life: self.seq, seq: self.seq, ..Claim::new(0).last }
+        Told { life: self.seq, seq: self.seq, ..Claim::new(0, 0).last }
     }
 
     /// Whether anything of `key` is claimed.
@@ -422,5 +452,118 @@ impl Claims {
     /// None is.
     pub fn is_empty(&self) -> bool {
         self.claims.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{BootId, KeyHash, LimitId, NodeId, time};
+
+    const OWNER: Actor = Actor { node: NodeId(1), boot: BootId::new(1) };
+
+    fn key(n: u64) -> CapKey {
+        CapKey { limit: LimitId(1), key: KeyHash(n) }
+    }
+
+    fn standing(used: u32, held: u32) -> Standing {
+        Standing { used, held, cap: 9 }
+    }
+
+    /// What is told to the only owner.
+    fn tell(claims: &mut Claims, now: Instant, key: CapKey, at: Standing) -> Option<Told> {
+        let owners = [Some(OWNER), None];
+        let told = claims.tell(now, key, &at, owners, Duration::ZERO, |_| false);
+        told[0].map(|(_, told)| told)
+    }
+
+    fn loan(told: &Told, given: u32) -> Loan {
+        Loan { life: told.life, seq: told.seq, given, ..Loan::default() }
+    }
+
+    #[test]
+    fn a_permit_goes_to_who_waits_and_a_loan_that_comes_twice_brings_nothing_more() {
+        let (mut claims, now) = (Claims::default(), time::now());
+        assert!(claims.wait(key(1), 9, Ticket(1)) && claims.wait(key(1), 9, Ticket(2)));
+        let told = tell(&mut claims, now, key(1), standing(0, 0)).unwrap();
+        assert_eq!((told.needed, told.held), (2, 0));
+        let brought = claims.take(now, key(1), OWNER, &loan(&told, 1), &standing(0, 0)).unwrap();
+        assert_eq!((brought.permits, brought.granted), (1, vec![Ticket(1)]));
+        let brought = claims.take(now, key(1), OWNER, &loan(&told, 1), &standing(0, 1)).unwrap();
+        assert_eq!((brought.permits, brought.granted), (0, vec![]));
+        let full = Loan { full: true, ..loan(&told, 1) };
+        let brought = claims.take(now, key(1), OWNER, &full, &standing(1, 1)).unwrap();
+        assert_eq!(brought.refused, [Ticket(2)]);
+    }
+
+    #[test]
+    fn another_owner_begins_a_new_life_and_what_was_under_way_is_void() {
+        let (mut claims, now) = (Claims::default(), time::now());
+        claims.wait(key(1), 9, Ticket(1));
+        let old = tell(&mut claims, now, key(1), standing(0, 0)).unwrap();
+        let heir = Actor { node: NodeId(2), boot: BootId::new(1) };
+        let owners = [Some(heir), Some(OWNER)];
+        let at = standing(0, 0);
+        let told = claims.tell(now, key(1), &at, owners, Duration::ZERO, |_| false);
+        assert!(told[0].unwrap().1.life > old.life);
+        let brought = claims.take(now, key(1), OWNER, &loan(&old, 5), &at).unwrap();
+        assert_eq!(brought.permits, 0);
+        let stranger = Actor { node: NodeId(3), boot: BootId::new(1) };
+        assert_eq!(claims.take(now, key(1), stranger, &loan(&old, 5), &at), None);
+    }
+
+    #[test]
+    fn an_owner_that_was_told_what_never_was_is_told_anew_in_a_later_life() {
+        let (mut claims, now) = (Claims::default(), time::now());
+        claims.wait(key(1), 9, Ticket(1));
+        let told = tell(&mut claims, now, key(1), standing(0, 0)).unwrap();
+        for (life, seq) in [(told.life, told.seq + 1000), (told.life + 5000, 1)] {
+            let forged = Loan { life, seq, ..loan(&told, 7) };
+            let brought = claims.take(now, key(1), OWNER, &forged, &standing(0, 0)).unwrap();
+            assert_eq!(brought.permits, 0);
+            let anew = tell(&mut claims, now, key(1), standing(0, 0)).unwrap();
+            assert!(anew.life > life && anew.seq > seq, "{anew:?}");
+        }
+        let wild = Loan { life: u64::MAX, seq: u64::MAX, ..loan(&told, 7) };
+        claims.take(now, key(1), OWNER, &wild, &standing(0, 0)).unwrap();
+        assert!(claims.seq < FORGED);
+    }
+
+    #[test]
+    fn what_lies_about_is_given_back_after_a_moment_and_at_once_when_others_wait() {
+        let (mut claims, now) = (Claims::default(), time::now());
+        claims.touch(key(1), Some(standing(1, 9)));
+        let told = tell(&mut claims, now, key(1), standing(1, 9)).unwrap();
+        let settle =
+            |claims: &mut Claims, now| claims.settle(now, key(1), &standing(1, 9), |_| true);
+        assert_eq!(settle(&mut claims, now), None);
+        assert_eq!(settle(&mut claims, now + LINGER), Some(2));
+        let tight = Loan { tight: true, ..loan(&told, 0) };
+        claims.take(now, key(1), OWNER, &tight, &standing(1, 9)).unwrap();
+        assert_eq!(settle(&mut claims, now), Some(1));
+    }
+
+    #[test]
+    fn a_key_is_done_with_when_the_owner_has_heard_of_it_and_leaves_nothing_behind() {
+        let (mut claims, now) = (Claims::default(), time::now());
+        for n in 0..1000 {
+            claims.wait(key(n), 9, Ticket(n));
+            let told = tell(&mut claims, now, key(n), standing(0, 0)).unwrap();
+            let brought = claims.take(now, key(n), OWNER, &loan(&told, 1), &standing(0, 0));
+            assert_eq!(brought.unwrap().granted.len(), 1);
+            let later = now + PROMISED;
+            claims.settle(later, key(n), &standing(0, 0), |_| true);
+            // What was taken is told, though nothing is held any more.
+            let told = tell(&mut claims, later, key(n), standing(0, 0)).unwrap();
+            assert_eq!((told.held, told.taken), (0, 1));
+            assert!(claims.has(key(n)), "the owner has not heard");
+            claims.take(later, key(n), OWNER, &loan(&told, 1), &standing(0, 0)).unwrap();
+            assert_eq!(tell(&mut claims, later, key(n), standing(0, 0)), None);
+        }
+        assert!(claims.is_empty(), "{}", claims.len());
+        for _ in 0..2000 {
+            claims.refresh(REFRESH / 100);
+        }
+        assert!(claims.rounds.is_empty(), "{}", claims.rounds.len());
     }
 }

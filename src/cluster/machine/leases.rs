@@ -11,7 +11,7 @@ use crate::cluster::budget::Priority;
 use crate::cluster::figures::LeaseFigures;
 use crate::cluster::identity::Identity;
 use crate::cluster::leases::book::Book;
-use crate::cluster::leases::claims::{Claims, REFRESH};
+use crate::cluster::leases::claims::Claims;
 use crate::cluster::leases::quiet::Quiet;
 use crate::cluster::leases::{HOLD, Loan, SETTLE, Told};
 use crate::cluster::owners::{Owners, Pair};
@@ -168,8 +168,7 @@ impl Machine {
     /// Now and then, whatever happens.
     pub(super) fn look_after_leases(&mut self, now: Instant) {
         self.leases.bell = true;
-        let share = self.leases.claims.len() as f64 * LOOK.as_secs_f64() / REFRESH.as_secs_f64();
-        self.leases.claims.refresh(share.ceil() as usize);
+        self.leases.claims.refresh(LOOK);
         self.miss_holders(now);
         if now >= self.leases.next_sweep {
             self.leases.next_sweep = now + SWEEP;
@@ -302,6 +301,10 @@ impl Machine {
     /// A holder tells how it stands.
     fn hear_told(&mut self, now: Instant, from: Actor, key: CapKey, told: &Told) {
         if self.leases.book.hear(now, key, from, told).is_none() {
+            // Of a life before, unless we know of one that never was: it will see which.
+            if let Some(loan) = self.leases.book.acknowledge(key, from) {
+                self.lend(key, from, loan);
+            }
             return;
         }
         let own = self.setup.actor;
