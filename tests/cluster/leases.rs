@@ -243,7 +243,8 @@ fn the_nodes_never_hold_more_than_the_cap_whatever_the_links_do() {
         let tally = lab.tally();
         println!("{nodes} nodes, cap {cap}: {tally:?}");
         assert!(tally.admitted > 300 && tally.unasked == 0, "{tally:?}");
-        assert!(tally.longest <= BOUND * 2, "{tally:?}");
+        // Asked again, four times in all, when somebody else was quicker.
+        assert!(tally.longest <= BOUND * 4, "{tally:?}");
     }
 }
 
@@ -366,7 +367,7 @@ fn an_owner_that_dies_is_followed_within_a_second_and_nobody_is_cut() {
 #[test]
 fn who_joins_takes_over_books_without_a_gap() {
     let mut lab = Lab::new(68, LAN, 3, 6);
-    for round in 0..4u64 {
+    for round in 0..8u64 {
         let host = lab.fabric.host();
         let old = host;
         let actor = Actor { node: NodeId(round + 1), boot: BootId::new(round + 1) };
@@ -395,6 +396,19 @@ fn who_joins_takes_over_books_without_a_gap() {
         lab.fabric.start_as(host, setup);
         let began = lab.fabric.now;
         let mut tallies = [Tally::default(); 2];
+        // Every other time far too many come while the books change hands.
+        while round % 2 == 0 && lab.fabric.now < began + SECOND {
+            for host in 0..old {
+                lab.connect(host);
+            }
+            lab.run(MS);
+            if lab.fabric.rng.random_bool(0.1) {
+                let busy = (0..old).find(|host| lab.live[*host] > 0);
+                busy.into_iter().for_each(|host| lab.disconnect(host));
+            }
+        }
+        lab.run(50 * MS);
+        lab.tally();
         while lab.fabric.now < began + 6 * SECOND {
             let early = lab.fabric.now < began + SECOND / 2;
             if lab.in_use() == 6 {
@@ -486,4 +500,115 @@ fn an_owner_that_stands_still_cuts_nobody_and_the_cap_holds_again_after_it() {
     lab.run(3 * SECOND);
     lab.exact = true;
     assert_eq!(lab.fill(&others, 14), 12);
+}
+
+/// `keys` clients come once each, `per_ms` a millisecond, over three nodes, stay 50 ms and go.
+fn flood(keys: u64, per_ms: u64) {
+    let mut fabric = Fabric::cluster(72, LAN, 3);
+    fabric.run(4 * SECOND);
+    let key =
+        |n: u64| CapKey { limit: LimitId(9), key: KeyHash(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) };
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    let (before, sent_before) = (resident(), fabric.machine(0).traffic().bytes_sent());
+    let (mut served, mut refused, mut unasked) = (0u64, 0u64, 0u64);
+    let (mut most_claimed, mut most_booked, mut most_resident) = (0, 0, 0);
+    let mut leaving = std::collections::VecDeque::new();
+    let began = fabric.now;
+    let mut next = 0;
+    while next < keys || !leaving.is_empty() {
+        for _ in 0..per_ms.min(keys - next) {
+            let host = (next % 3) as usize;
+            let ask = key(next).ask(4);
+            fabric.input(host, Input::Ask { ticket: Ticket(next), ask });
+            next += 1;
+        }
+        fabric.run(MS);
+        for (host, ticket, answer) in std::mem::take(&mut fabric.answers) {
+            let holdings = &fabric.hosts[host].holdings;
+            let taken = match answer {
+                Answer::Granted { .. } => holdings.take(key(ticket.0), 4),
+                Answer::Refused { .. } => false,
+                Answer::Nobody => {
+                    unasked += 1;
+                    holdings.take_unasked(key(ticket.0), 4)
+                }
+            };
+            served += u64::from(taken);
+            refused += u64::from(!taken);
+            if taken {
+                leaving.push_back((fabric.now + 50 * MS, host, ticket.0));
+            }
+        }
+        while leaving.front().is_some_and(|(at, ..)| *at <= fabric.now) {
+            let Some((_, host, n)) = leaving.pop_front() else { break };
+            fabric.hosts[host].holdings.give(key(n));
+        }
+        (0..3).for_each(|host| fabric.input(host, Input::Urgent));
+        if next.is_multiple_of(per_ms * 100) {
+            let leases = fabric.machine(0).figures().leases;
+            most_claimed = most_claimed.max(leases.claimed);
+            most_booked = most_booked.max(leases.booked);
+            most_resident = most_resident.max(resident());
+        }
+    }
+    let seconds = (fabric.now - began).as_secs_f64();
+    let sent = (fabric.machine(0).traffic().bytes_sent() - sent_before) as f64 / seconds;
+    fabric.run(20 * SECOND);
+    let leases = fabric.machine(0).figures().leases;
+    println!(
+        "{keys} clients in {seconds:.1} s: served {served}, refused {refused}, unasked {unasked}; \
+         a node sends {:.0} kB/s, claims {most_claimed} and books {most_booked} keys at most; \
+         resident {before} → {most_resident} → {} MiB; at the end {leases:?}",
+        sent / 1000.0,
+        resident()
+    );
+    assert_eq!((leases.claimed, leases.booked), (0, 0), "{leases:?}");
+    assert!(fabric.hosts.iter().all(|host| host.holdings.clients() == 0));
+    assert!(fabric.false_downs.is_empty() && fabric.one_view());
+    assert!(sent <= (3 << 20) as f64 * 1.1);
+    assert!(served > keys * 95 / 100, "{served} of {keys}");
+}
+
+#[test]
+fn a_flood_of_clients_that_come_once_leaves_nothing_behind() {
+    flood(20_000, 10);
+}
+
+/// What `docs/limits.md` quotes.
+#[test]
+#[ignore = "a measurement"]
+fn a_million_clients_that_come_once() {
+    flood(1_000_000, 20);
+}
+
+#[test]
+fn datagrams_that_were_changed_on_their_way_break_nothing_for_long() {
+    let mut lab = Lab::new(73, LAN, 4, 10);
+    // What is changed may be believed, by one that trusts its peers; so nothing is counted here.
+    lab.exact = false;
+    lab.fabric.mutate = 0.3;
+    for _ in 0..3000 {
+        let host = lab.fabric.rng.random_range(0..4);
+        match lab.fabric.rng.random_bool(0.5) {
+            true if lab.waiting.len() < 50 => lab.connect(host),
+            false if lab.live[host] > 0 => lab.disconnect(host),
+            _ => {}
+        }
+        lab.run(MS);
+    }
+    lab.fabric.mutate = 0.0;
+    for host in 0..4 {
+        while lab.live[host] > 0 {
+            lab.disconnect(host);
+        }
+    }
+    // Everybody has told everything once more.
+    lab.fabric.run(40 * SECOND);
+    lab.run(SECOND);
+    lab.exact = true;
+    assert_eq!(lab.fill(&[0, 1, 2, 3], 13), 10);
 }
