@@ -149,6 +149,7 @@ impl Fake {
                     silent_s: 0.1,
                     duplicates: 0,
                     state_writes: (3, 1),
+                    syncs: vec![(["caller", "done"], 2), (["called", "failed"], 1)],
                     asks: vec![("granted", 4), ("refused", 2)],
                     leases: LeaseMetrics {
                         held: 9,

@@ -328,6 +328,15 @@ fn gossip(out: &mut Families, figures: &GossipMetrics) {
         &["result"],
         [(vec!["written".into()], written as f64), (vec!["failed".into()], failed as f64)],
     );
+    out.counters(
+        "tidegate_gossip_syncs_total",
+        "Push/pulls over TCP that ended, by role (caller or called) and result (done or failed).",
+        &["role", "result"],
+        figures
+            .syncs
+            .iter()
+            .map(|([role, result], count)| (vec![(*role).into(), (*result).into()], *count as f64)),
+    );
     let key = "The name of the key that seals gossip; 0 in plaintext.";
     out.gauge("tidegate_gossip_sealing_key", key, figures.sealing_key.into());
     let boots = "Starts of peers that answered their challenge, so that what they seal is heard.";
@@ -445,6 +454,7 @@ mod tests {
             r#"tidegate_leases_total{event="lent"} 11"#,
             "tidegate_permits_unasked_total 1",
             r#"tidegate_state_writes_total{result="failed"} 1"#,
+            r#"tidegate_gossip_syncs_total{role="caller",result="done"} 2"#,
             r#"tidegate_accept_pauses_total{cause="emfile"} 3"#,
             "tidegate_access_log_dropped_total 5",
             r#"tidegate_acts{kind="ban"} 2"#,

@@ -140,6 +140,8 @@ pub struct GossipMetrics {
     pub leases: LeaseMetrics,
     /// Writes of the state directory that went well, and that failed.
     pub state_writes: (u64, u64),
+    /// Push/pulls by role and result.
+    pub syncs: Vec<([&'static str; 2], u64)>,
     /// The name of the key that seals; 0 in plaintext.
     pub sealing_key: u8,
     /// Boots of peers that passed their challenge.

@@ -124,6 +124,17 @@ impl Boots {
         self.ring.ids()
     }
 
+    /// The key that seals.
+    pub fn first_key(&self) -> KeyId {
+        self.ring.first().id
+    }
+
+    /// The root of the key called `id` on the wire.
+    pub fn root(&self, id: u8) -> Option<&Prk> {
+        let named = |(key, _): &&(KeyId, Prk)| key.get() == id;
+        self.roots.iter().find(named).map(|(_, root)| root)
+    }
+
     /// How many boots are known.
     pub fn len(&self) -> usize {
         self.known.len()

@@ -25,6 +25,31 @@ pub struct LeaseFigures {
     pub crowded: u64,
 }
 
+/// Push/pulls since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncFigures {
+    /// Calls of ours that were done.
+    pub called: u64,
+    /// Calls of ours that failed.
+    pub failed: u64,
+    /// Peers' calls that were done.
+    pub answered: u64,
+    /// Calls of peers, or of whoever called, that failed.
+    pub unanswered: u64,
+}
+
+impl SyncFigures {
+    /// With their role and result, as metrics call them.
+    pub fn labelled(&self) -> Vec<([&'static str; 2], u64)> {
+        vec![
+            (["caller", "done"], self.called),
+            (["caller", "failed"], self.failed),
+            (["called", "done"], self.answered),
+            (["called", "failed"], self.unanswered),
+        ]
+    }
+}
+
 /// Counters since start and gauges of now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -86,6 +111,8 @@ pub struct Figures {
     pub acts_refused: u64,
     /// Writes of the state directory that went well, and that failed.
     pub state_writes: (u64, u64),
+    /// Push/pulls.
+    pub syncs: SyncFigures,
 }
 
 /// One more than the highest number of a kind.
@@ -105,6 +132,13 @@ impl Traffic {
     /// One datagram out.
     pub fn sent(&mut self, kind: Kind, bytes: usize) {
         add(&mut self.sent[kind as usize], bytes);
+    }
+
+    /// Frames of a stream out, of so many bytes together.
+    pub fn sent_frames(&mut self, frames: usize, bytes: usize) {
+        let (count, all) = &mut self.sent[Kind::Sync as usize];
+        *count += frames as u64;
+        *all += bytes as u64;
     }
 
     /// One datagram in.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -16,6 +16,7 @@ use super::acts::Acts;
 use super::desk::{Desk, DeskClock};
 use super::figures::Figures;
 use super::keyring::{Keyring, RingError};
+use super::plan::SyncAt;
 use super::private::is_public;
 use super::roster::MemberView;
 use super::shell::{Agent, random, run};
@@ -23,7 +24,7 @@ use super::state::{Dir, DirError, Keeper, News, State};
 use crate::balance::Tally;
 use crate::base::{BackendKey, GossipAddr, NodeId, View, publish_and_view, time};
 use crate::health::{Peers, Rota, Verdicts, Vote};
-use crate::net::{Resolver, bind_udp};
+use crate::net::{Resolver, TcpOptions, bind_listeners, bind_udp};
 use crate::traffic::{Alone, Asking, Holder, Ledger, Levels, Paced};
 
 /// What the cluster wing looks at and tells.
@@ -76,6 +77,17 @@ pub enum ClusterError {
         /// Why not.
         error: io::Error,
     },
+    /// The listener of push/pull.
+    #[error(
+        "cannot listen for push/pull at {address} (TCP): {error}; change `cluster.sync_addr`, which \
+         is `cluster.bind_addr` unless it is written"
+    )]
+    BindSync {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
     /// Plaintext and a public address.
     #[error(
         "`cluster.{field}`: {address} is a public address and gossip is plaintext; seal it by \
@@ -83,7 +95,7 @@ pub enum ClusterError {
          `cluster.insecure: true` to allow it"
     )]
     Public {
-        /// `bind_addr`, `advertise_addr` or `peers`.
+        /// `bind_addr`, `sync_addr`, `advertise_addr` or `peers`.
         field: &'static str,
         /// The address.
         address: SocketAddr,
@@ -206,6 +218,9 @@ impl Cluster {
         let socket = bind_udp(plan.bind).map_err(bind_error)?;
         let bound = socket.local_addr().map_err(bind_error)?;
 
+        let (listener, heard) = listen(&plan, bound)?;
+        let sync = SyncAt::new(heard, bound);
+
         let (node, state, keeper) = remembered(&plan, &windows.acts)?;
 
         let began = time::now();
@@ -245,6 +260,8 @@ impl Cluster {
             windows,
             socket,
             bound,
+            listener,
+            sync,
             shown: Arc::clone(&shown),
             members: members_in,
             votes: votes_in,
@@ -387,6 +404,25 @@ impl Drop for Cluster {
     }
 }
 
+/// Where push/pull is heard: beside gossip, at the same port, unless the plan says otherwise.
+fn listen(
+    plan: &ClusterPlan,
+    gossip: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), ClusterError> {
+    let bind = |address: SocketAddr| {
+        let mut all = bind_listeners(address, 1, &TcpOptions::default())?;
+        let listener = all.pop().ok_or(io::ErrorKind::NotFound)?;
+        let heard = listener.local_addr()?;
+        Ok((listener, heard))
+    };
+    // The system chose a port of its own: that it is free for UDP does not make it so for TCP.
+    if plan.sync == plan.bind && plan.bind.port() == 0 {
+        let beside = bind(gossip).or_else(|_: io::Error| bind(plan.sync));
+        return beside.map_err(|error| ClusterError::BindSync { address: gossip, error });
+    }
+    bind(plan.sync).map_err(|error| ClusterError::BindSync { address: plan.sync, error })
+}
+
 /// Who this node is, what it remembers, and who will keep what it learns.
 fn remembered(
     plan: &ClusterPlan,
@@ -445,7 +481,11 @@ fn check(plan: &ClusterPlan) -> Result<(), ClusterError> {
     if plan.insecure || plan.keys.is_some() {
         return Ok(());
     }
-    let own = [("bind_addr", Some(plan.bind)), ("advertise_addr", plan.advertise)];
+    let own = [
+        ("bind_addr", Some(plan.bind)),
+        ("sync_addr", Some(plan.sync)),
+        ("advertise_addr", plan.advertise),
+    ];
     let peers = plan.peers.iter().map(|peer| ("peers", peer.literal()));
     let public = own.into_iter().chain(peers).find_map(|(field, address)| {
         let address = address.filter(|address| is_public(address.ip()))?;

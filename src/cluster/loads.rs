@@ -28,6 +28,9 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// Everything that is not nothing is told again this often, and per peer.
 const REFRESH: Duration = Duration::from_secs(10);
 const REFRESH_PER_PEER: Duration = Duration::from_secs(1);
+/// From a peer's coming to when everything is told: it may know us a while later than we know it, and
+/// hears nothing of us until then.
+const NEW_PEER: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
 /// A peer's promised interval is believed up to here.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// Rows in one datagram: 9 bytes for the backend, at most 5 for the count.
@@ -42,12 +45,21 @@ pub struct Told {
     again: Vec<u64>,
     next: Instant,
     refresh: Instant,
+    /// When everything is told besides.
+    hurried: Vec<Instant>,
 }
 
 impl Told {
     /// Nothing told.
     pub fn new(now: Instant) -> Self {
-        Told { seq: 0, told: HashMap::new(), again: Vec::new(), next: now, refresh: now }
+        Told {
+            seq: 0,
+            told: HashMap::new(),
+            again: Vec::new(),
+            next: now,
+            refresh: now,
+            hurried: vec![],
+        }
     }
 
     /// Whether a round is due.
@@ -61,7 +73,8 @@ impl Told {
         let peers = peers as u32;
         self.next = now + ROUND.max(ROUND / NEAR * peers);
         let interval = REFRESH.max(REFRESH_PER_PEER * peers);
-        let all = now >= self.refresh;
+        let hurried = self.hurried.extract_if(.., |at| *at <= now).count() > 0;
+        let all = hurried || now >= self.refresh;
         if all {
             self.refresh = now + interval;
         }
@@ -94,9 +107,9 @@ impl Told {
         rows.chunks(ROWS_PER_PART).map(part).collect()
     }
 
-    /// Somebody new is there: everything is told in the next round.
+    /// Somebody new is there: everything is told in the next round, and in some later ones.
     pub fn hurry(&mut self, now: Instant) {
-        self.refresh = now;
+        self.hurried = NEW_PEER.map(|after| now + after).to_vec();
     }
 }
 

@@ -43,6 +43,8 @@ pub mod score;
 mod shell;
 pub mod sieve;
 pub mod state;
+mod streams;
+pub mod sync;
 pub mod timers;
 pub mod verdicts;
 pub mod waiting;
@@ -50,7 +52,7 @@ pub mod wire;
 
 pub use figures::Figures;
 pub use handle::{Cluster, ClusterError, Windows};
-pub use plan::{ClusterPlan, Keys};
+pub use plan::{ClusterPlan, Keys, SyncAt};
 pub use private::is_public;
 pub use profile::Profile;
 pub use roster::{MemberState, MemberView};

@@ -16,6 +16,8 @@ pub struct ClusterPlan {
     pub bind: SocketAddr,
     /// Where peers find us, when it is not `bind`.
     pub advertise: Option<SocketAddr>,
+    /// Where push/pull is answered (TCP).
+    pub sync: SocketAddr,
     /// Seeds, resolved anew each time.
     pub peers: Vec<Endpoint>,
     /// Default: host name and gossip port.
@@ -56,11 +58,45 @@ impl PartialEq for Keys {
 
 impl Eq for Keys {}
 
+/// Where peers call for push/pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncAt {
+    /// Where gossip goes.
+    Gossip,
+    /// There, but at another port.
+    Port(u16),
+    /// Elsewhere.
+    At(SocketAddr),
+}
+
+impl SyncAt {
+    /// `bound` is what push/pull is heard on, `gossip` what gossip is.
+    pub fn new(bound: SocketAddr, gossip: SocketAddr) -> SyncAt {
+        if bound == gossip {
+            SyncAt::Gossip
+        } else if bound.ip() == gossip.ip() || bound.ip().is_unspecified() {
+            SyncAt::Port(bound.port())
+        } else {
+            SyncAt::At(bound)
+        }
+    }
+
+    /// The address, for a node whose gossip goes to `advertised`.
+    pub fn beside(self, advertised: SocketAddr) -> SocketAddr {
+        match self {
+            SyncAt::Gossip => advertised,
+            SyncAt::Port(port) => SocketAddr::new(advertised.ip(), port),
+            SyncAt::At(address) => address,
+        }
+    }
+}
+
 impl ClusterPlan {
     /// A node of the default cluster at `bind`, without seeds.
     pub fn new(bind: SocketAddr, node_name: NodeName) -> Self {
         ClusterPlan {
             bind,
+            sync: bind,
             advertise: None,
             peers: Vec::new(),
             node_name,
@@ -73,5 +109,24 @@ impl ClusterPlan {
             keys: None,
             plaintext_until: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_call_where_this_node_is_found() {
+        let at = |bound: &str, gossip: &str, advertised: &str| {
+            let [bound, gossip, advertised] =
+                [bound, gossip, advertised].map(|address| address.parse().unwrap());
+            SyncAt::new(bound, gossip).beside(advertised).to_string()
+        };
+        // Behind a translation of addresses and ports, gossip's way is push/pull's as well.
+        assert_eq!(at("0.0.0.0:9090", "0.0.0.0:9090", "1.2.3.4:7000"), "1.2.3.4:7000");
+        assert_eq!(at("0.0.0.0:9091", "10.0.0.1:9090", "10.0.0.1:9090"), "10.0.0.1:9091");
+        assert_eq!(at("10.0.0.1:9091", "10.0.0.1:9090", "1.2.3.4:7000"), "1.2.3.4:9091");
+        assert_eq!(at("10.9.0.1:9090", "10.0.0.1:9090", "10.0.0.1:9090"), "10.9.0.1:9090");
     }
 }

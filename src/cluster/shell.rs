@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,9 +23,12 @@ use super::ClusterPlan;
 use super::asks::Ticket;
 use super::desk::{Asked, DeskClock};
 use super::handle::{Opinions, Order, Shown, Windows, source_towards};
-use super::machine::{Input, Machine, Output, Rooms, Setup};
+use super::machine::{Input, Machine, Output, Rooms, Setup, StreamEvent};
+use super::plan::SyncAt;
 use super::roster::MemberView;
 use super::state::{Keeper, State};
+use super::streams::{News, Streams};
+use super::sync::StreamId;
 use super::wire::MAX_DATAGRAM;
 use crate::base::{Actor, BootId, Endpoint, Host, NodeId, Publisher, time};
 use crate::net::{Resolver, run_first};
@@ -50,6 +53,9 @@ pub(super) struct Agent {
     pub(super) windows: Windows,
     pub(super) socket: UdpSocket,
     pub(super) bound: SocketAddr,
+    /// Hears calls for push/pull.
+    pub(super) listener: TcpListener,
+    pub(super) sync: SyncAt,
     pub(super) shown: Arc<Shown>,
     pub(super) members: Publisher<Vec<MemberView>>,
     /// Asks of workers, and how long they wait.
@@ -117,6 +123,7 @@ fn turn(
 ) -> io::Result<()> {
     let machine = agent.machine()?;
     let socket = agent.socket.try_clone()?;
+    let listener = agent.listener.try_clone()?;
     let (seeds_in, seeds) = channel(1);
     runtime.block_on(async {
         let socket = TokioSocket::from_std(socket)?;
@@ -124,6 +131,7 @@ fn turn(
             agent,
             socket,
             machine,
+            streams: Streams::open(listener)?,
             seeds_in,
             resolving: false,
             guessed,
@@ -148,6 +156,7 @@ impl Agent {
             seeds: !self.plan.peers.is_empty(),
             profile: self.plan.profile,
             traffic_cap: self.plan.traffic_cap,
+            sync: Some(self.sync),
             public: self.plan.insecure,
             keys: self.shown.ring.lock().clone(),
             plaintext_until: self.plan.plaintext_until.unwrap_or(0),
@@ -216,6 +225,7 @@ struct Shell<'a> {
     agent: &'a Agent,
     socket: TokioSocket,
     machine: Machine,
+    streams: Streams,
     seeds_in: Sender<Seeds>,
     resolving: bool,
     guessed: bool,
@@ -234,6 +244,7 @@ enum Action {
     Order(Option<Order>),
     Asked(Asked),
     Seeds(Seeds),
+    Stream(StreamId, News),
 }
 
 impl Shell<'_> {
@@ -253,6 +264,7 @@ impl Shell<'_> {
                 _ = self.socket.readable() => Action::Readable,
                 Some(seeds) = seeds.recv() => Action::Seeds(seeds),
                 Some(first) = asked.recv() => Action::Asked(first),
+                (stream, news) = self.streams.next() => Action::Stream(stream, news),
                 () = self.agent.urgent.notified() => Action::Urgent,
                 () = sleep_until(timeout.into()) => Action::Tick,
             };
@@ -262,6 +274,7 @@ impl Shell<'_> {
                 Action::Readable => self.read(),
                 Action::Seeds(seeds) => self.seeds(seeds),
                 Action::Asked(first) => self.take_asks(first, asked),
+                Action::Stream(stream, news) => self.stream(stream, news),
                 Action::Order(None) => return,
                 Action::Order(Some(Order::Keys(ring))) => {
                     self.machine.handle(time::now(), Input::Keys(ring));
@@ -292,6 +305,16 @@ impl Shell<'_> {
                 Err(_) => return,
             }
         }
+    }
+
+    fn stream(&mut self, stream: StreamId, news: News) {
+        let event = match &news {
+            News::Connected => StreamEvent::Connected,
+            News::Bytes(bytes) => StreamEvent::Bytes(bytes),
+            News::Closed(why) => StreamEvent::Closed(why),
+            News::Accepted(from) => StreamEvent::Accepted { from: *from },
+        };
+        self.machine.handle(time::now(), Input::Stream { stream, event });
     }
 
     fn take_asks(&mut self, first: Asked, asked: &mut Receiver<Asked>) {
@@ -335,6 +358,9 @@ impl Shell<'_> {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Send { to, bytes } => self.send(to, &bytes),
+                Output::Connect { stream, to } => self.streams.connect(stream, to),
+                Output::Write { stream, bytes } => self.streams.write(stream, bytes),
+                Output::Close { stream } => self.streams.close(stream),
                 Output::Resolve => self.resolve(),
                 Output::Members => members = true,
                 Output::Votes => votes = true,

@@ -115,7 +115,8 @@ mod tests {
     fn meta(seq: u64) -> Vec<u8> {
         let text = || "x".to_owned();
         let (name, digest, version) = (text(), text(), text());
-        Record::Meta(Meta { actor: actor(1), seq, name, digest, version, keys: vec![] }).bytes()
+        Record::Meta(Meta { actor: actor(1), seq, name, digest, version, keys: vec![], sync: None })
+            .bytes()
     }
 
     #[test]

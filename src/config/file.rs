@@ -195,6 +195,7 @@ pub(super) enum Profile {
 pub(super) struct Cluster {
     pub(super) enabled: bool,
     pub(super) bind_addr: Text<SocketAddr>,
+    pub(super) sync_addr: Option<Text<SocketAddr>>,
     pub(super) peers: Items<Text<Endpoint>>,
     pub(super) node_name: Option<String>,
     pub(super) advertise_addr: Option<Text<SocketAddr>>,
@@ -213,6 +214,7 @@ impl Default for Cluster {
         Cluster {
             enabled: true,
             bind_addr: Text(SocketAddr::from(([0, 0, 0, 0], 9090))),
+            sync_addr: None,
             peers: Vec::new(),
             node_name: None,
             advertise_addr: None,

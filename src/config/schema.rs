@@ -33,7 +33,6 @@ pub(super) enum Is {
 /// What brings a key or a word.
 #[derive(Clone, Copy)]
 pub(super) enum Later {
-    ClusterLimits,
     Tls,
     Http,
     Someday,
@@ -43,7 +42,6 @@ impl Later {
     /// Behind "not in this version".
     pub(super) fn why(self) -> &'static str {
         match self {
-            Later::ClusterLimits => " (it comes with the next step of cluster-wide limits)",
             Later::Tls => " (it comes with TLS)",
             Later::Http => " (it comes with HTTP)",
             Later::Someday => "",
@@ -85,7 +83,7 @@ pub(super) enum Word {
 }
 
 use Kind::{Bool, Disabled, False, Int, List, OneOrMore, Section, Short, Text, Words};
-use Later::{ClusterLimits, Http, Someday, Tls};
+use Later::{Http, Someday, Tls};
 use Word::Now;
 use texts::{
     any, bytes, host, interval, keepalive_time, line, log_level, name, path, reachable,
@@ -282,7 +280,7 @@ static PROXY_PROTOCOL: &[Key] = &[
 static CLUSTER: &[Key] = &[
     key("enabled", Bool),
     key("bind_addr", Text(any::<SocketAddr>)),
-    later("sync_addr", ClusterLimits),
+    key("sync_addr", Text(any::<SocketAddr>)),
     key("peers", List(&Text(any::<Endpoint>))),
     key("node_name", NAME),
     key("advertise_addr", Text(reachable)),

@@ -49,7 +49,9 @@ pub(super) fn plan(file: &File, places: &Places, dir: &Path) -> (Plan, Vec<Fault
     let cluster = file.cluster.as_ref().map(|cluster| cluster::plan(cluster, dir, &mut found));
     let rules = rule::plans(&file.rules, cluster.is_some(), tcp, &mut found);
     let admin = admin(&file.admin, dir, &mut found);
-    listeners::check(&rules, admin.listen, &mut found);
+    let sync = cluster.as_ref().map(|cluster| ("cluster.sync_addr", cluster.sync));
+    let ours: Vec<_> = [("admin.listen", admin.listen)].into_iter().chain(sync).collect();
+    listeners::check(&rules, &ours, &mut found);
     if !file.trusted_proxies.is_empty() {
         let what = "nothing asks for it yet: no rule reads a PROXY header in this version";
         found.warn("trusted_proxies", what, "");

@@ -376,6 +376,7 @@ fn metrics(node: &Node) -> Metrics {
                 silent_s: figures.silent_ms as f64 / 1000.0,
                 duplicates: figures.duplicates,
                 state_writes: figures.state_writes,
+                syncs: figures.syncs.labelled(),
                 sealing_key: figures.keys.first().copied().unwrap_or(0),
                 boots: figures.boots,
                 clones: figures.clones,

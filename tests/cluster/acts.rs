@@ -11,14 +11,20 @@ use tidegate::cluster::wire::Kind;
 use crate::fabric::{BAD, Disk, EPOCH_MS, Fabric, LAN};
 
 const SECOND: Duration = Duration::from_secs(1);
-const BAN: Order = Order::Ban { cut: false };
+pub(crate) const BAN: Order = Order::Ban { cut: false };
 
-fn client(at: u32) -> Subject {
+pub(crate) fn client(at: u32) -> Subject {
     Subject::Client(std::net::IpAddr::from(at.to_be_bytes()).into())
 }
 
 /// `node` orders it.
-fn act(fabric: &mut Fabric, node: usize, about: &Subject, order: Order, length: Option<Duration>) {
+pub(crate) fn act(
+    fabric: &mut Fabric,
+    node: usize,
+    about: &Subject,
+    order: Order,
+    length: Option<Duration>,
+) {
     let gone = (fabric.now - fabric.began).as_millis() as u64;
     let acts = fabric.hosts[node].acts.clone();
     acts.issue(fabric.now, EPOCH_MS + gone, &[(about.clone(), order)], length).unwrap();
@@ -26,11 +32,11 @@ fn act(fabric: &mut Fabric, node: usize, about: &Subject, order: Order, length: 
 }
 
 /// Whether it holds at `node`.
-fn holds(fabric: &Fabric, node: usize, about: &Subject) -> bool {
+pub(crate) fn holds(fabric: &Fabric, node: usize, about: &Subject) -> bool {
     fabric.hosts[node].acts.holding(fabric.now, about).is_some()
 }
 
-fn everywhere(fabric: &Fabric, about: &Subject) -> bool {
+pub(crate) fn everywhere(fabric: &Fabric, about: &Subject) -> bool {
     fabric.living().iter().all(|node| holds(fabric, *node, about))
 }
 
@@ -38,7 +44,7 @@ fn nowhere(fabric: &Fabric, about: &Subject) -> bool {
     fabric.living().iter().all(|node| !holds(fabric, *node, about))
 }
 
-fn one_mind(fabric: &Fabric) -> bool {
+pub(crate) fn one_mind(fabric: &Fabric) -> bool {
     let living = fabric.living();
     let first = fabric.hosts[living[0]].acts.digest();
     living.iter().all(|node| fabric.hosts[*node].acts.digest() == first)

@@ -17,10 +17,11 @@ use tidegate::cluster::acts::{Acts, Row};
 use tidegate::cluster::asks::Ticket;
 use tidegate::cluster::exchange::INTERVAL;
 use tidegate::cluster::keyring::Keyring;
-use tidegate::cluster::machine::{Input, Machine, Output, Rooms, Setup};
+use tidegate::cluster::machine::{Input, Machine, Output, Rooms, Setup, StreamEvent};
 use tidegate::cluster::state::State;
+use tidegate::cluster::sync::StreamId;
 use tidegate::cluster::wire::{Cover, Envelope, Head, Kind, MAX_PAYLOAD, Seal};
-use tidegate::cluster::{MemberState, Profile};
+use tidegate::cluster::{MemberState, Profile, SyncAt};
 use tidegate::health::Verdicts;
 use tidegate::traffic::{Answer, Holdings, Ledger, LimitPlan, Limiter, Limits, Origin, SharedPace};
 
@@ -120,9 +121,26 @@ pub(crate) struct Recorded {
 #[derive(Debug)]
 enum What {
     Deliver { from: usize, source: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    Flow { from: usize, to: End, what: Flow },
     Seeds(usize, u64),
     Thaw(usize),
     Wake(usize),
+}
+
+/// One end of a stream: a process of a host, and its name for the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct End {
+    host: usize,
+    boot: u64,
+    pub(crate) stream: StreamId,
+}
+
+#[derive(Clone, Debug)]
+enum Flow {
+    Accepted(SocketAddr),
+    Connected,
+    Bytes(Vec<u8>),
+    Closed,
 }
 
 #[derive(Debug)]
@@ -164,6 +182,10 @@ pub(crate) struct Fabric {
     pub(crate) plaintext_until: u64,
     /// Everything that is sent while it is there.
     pub(crate) recorded: Option<Vec<Recorded>>,
+    /// Kinds of datagrams that are lost, all of them.
+    pub(crate) mute: Vec<Kind>,
+    /// What was written to streams, when it is wanted.
+    pub(crate) written: Option<Vec<(usize, Vec<u8>)>>,
     /// Share of datagrams that are changed on their way, with a seal or checksum to match.
     pub(crate) mutate: f64,
     pub(crate) hosts: Vec<Host>,
@@ -183,6 +205,11 @@ pub(crate) struct Fabric {
     at: HashMap<SocketAddr, usize>,
     events: BinaryHeap<Reverse<Event>>,
     seq: u64,
+    /// The other end of each end.
+    pipes: HashMap<End, End>,
+    /// When the last bytes to an end arrive: a stream keeps its order.
+    flows_until: HashMap<End, Instant>,
+    streams: u64,
     cuts: HashSet<(usize, usize)>,
     excused_until: HashMap<(usize, usize), Instant>,
     reported: HashSet<(usize, u64)>,
@@ -203,6 +230,8 @@ impl Fabric {
             keys: std::env::var_os("SIM_PLAINTEXT").is_none().then(|| ring(&[1])),
             plaintext_until: 0,
             recorded: None,
+            mute: Vec::new(),
+            written: None,
             mutate: 0.0,
             hosts: Vec::new(),
             cap: 3 << 20,
@@ -215,6 +244,9 @@ impl Fabric {
             at: HashMap::new(),
             events: BinaryHeap::new(),
             seq: 0,
+            pipes: HashMap::new(),
+            flows_until: HashMap::new(),
+            streams: 0,
             cuts: HashSet::new(),
             excused_until: HashMap::new(),
             reported: HashSet::new(),
@@ -246,7 +278,7 @@ impl Fabric {
         fabric.grown(nodes)
     }
 
-    fn grown(mut self, nodes: usize) -> Fabric {
+    pub(crate) fn grown(mut self, nodes: usize) -> Fabric {
         let fabric = &mut self;
         for _ in 0..nodes {
             fabric.host();
@@ -313,6 +345,7 @@ impl Fabric {
             label: "sim".to_owned(),
             digest: "digest".to_owned(),
             seeds: true,
+            sync: Some(SyncAt::Gossip),
             traffic_cap: self.cap,
             profile: self.profile,
             keys: self.keys.clone(),
@@ -431,6 +464,9 @@ impl Fabric {
             let Some(output) = machine.poll_output() else { break };
             match output {
                 Output::Send { to, bytes } => self.transmit(index, to, bytes),
+                Output::Connect { stream, to } => self.connect(index, stream, to),
+                Output::Write { stream, bytes } => self.flow(index, stream, Flow::Bytes(bytes)),
+                Output::Close { stream } => self.flow(index, stream, Flow::Closed),
                 Output::Resolve => {
                     let boot = host.boot;
                     self.push(self.now + Duration::from_millis(1), 1, What::Seeds(index, boot));
@@ -469,6 +505,9 @@ impl Fabric {
 
     fn transmit(&mut self, from: usize, to: SocketAddr, bytes: Vec<u8>) {
         assert!(bytes.len() <= 1200, "a datagram of {} bytes", bytes.len());
+        if self.mute.iter().any(|kind| *kind as u8 == bytes[2]) {
+            return;
+        }
         let copies = if self.rng.random_bool(self.links.twice) { 2 } else { 1 };
         let source = self.hosts[from].source;
         if let Some(recorded) = &mut self.recorded {
@@ -486,6 +525,83 @@ impl Fabric {
             let at = self.now + self.links.latency + jitter;
             self.push(at, 0, What::Deliver { from, source, to, bytes });
         }
+    }
+
+    /// A stream from a process to whoever listens at `to`: no loss, but nothing goes over a cut.
+    fn connect(&mut self, from: usize, stream: StreamId, to: SocketAddr) {
+        let caller = End { host: from, boot: self.hosts[from].boot, stream };
+        let listening = self.at.get(&to).copied().filter(|to| self.hosts[*to].machine.is_some());
+        let Some(host) = listening else {
+            self.push_flow(from, caller, Flow::Closed);
+            return;
+        };
+        self.streams += 1;
+        let stream = StreamId::In(self.streams);
+        let called = End { host, boot: self.hosts[host].boot, stream };
+        self.pipes.extend([(caller, called), (called, caller)]);
+        self.push_flow(from, called, Flow::Accepted(self.hosts[from].source));
+        self.push_flow(host, caller, Flow::Connected);
+    }
+
+    fn flow(&mut self, from: usize, stream: StreamId, what: Flow) {
+        let end = End { host: from, boot: self.hosts[from].boot, stream };
+        if let (Flow::Bytes(bytes), Some(written)) = (&what, &mut self.written) {
+            written.push((from, bytes.clone()));
+        }
+        let Some(&to) = self.pipes.get(&end) else { return };
+        if matches!(what, Flow::Closed) {
+            self.pipes.remove(&end);
+        }
+        self.push_flow(from, to, what);
+    }
+
+    fn push_flow(&mut self, from: usize, to: End, what: Flow) {
+        let jitter = self.links.jitter.mul_f64(self.rng.random::<f64>());
+        let at = self.now + self.links.latency + jitter;
+        let at = self.flows_until.get(&to).map_or(at, |until| at.max(*until));
+        self.flows_until.insert(to, at);
+        self.push(at, 0, What::Flow { from, to, what });
+    }
+
+    fn arrive(&mut self, from: usize, to: End, what: &Flow) {
+        let host = &self.hosts[to.host];
+        if host.boot != to.boot || host.machine.is_none() || self.cuts.contains(&(from, to.host)) {
+            return;
+        }
+        let stream = to.stream;
+        if host.stalled {
+            // Its kernel takes it, and the process reads it later.
+            let later = self.now + Duration::from_millis(50);
+            self.flows_until.insert(to, later);
+            self.push(later, 0, What::Flow { from, to, what: what.clone() });
+            return;
+        }
+        let event = match what {
+            Flow::Accepted(from) => StreamEvent::Accepted { from: *from },
+            Flow::Connected => StreamEvent::Connected,
+            Flow::Closed => {
+                self.pipes.remove(&to);
+                self.flows_until.remove(&to);
+                StreamEvent::Closed("the other end closed it")
+            }
+            Flow::Bytes(bytes) => {
+                for event in bytes.chunks(16 << 10).map(StreamEvent::Bytes) {
+                    self.input(to.host, Input::Stream { stream, event });
+                }
+                return;
+            }
+        };
+        self.input(to.host, Input::Stream { stream, event });
+    }
+
+    /// Somebody who is no node of ours calls a host, and says `bytes`.
+    pub(crate) fn call(&mut self, host: usize, bytes: &[u8]) -> StreamId {
+        self.streams += 1;
+        let stream = StreamId::In(self.streams);
+        let event = StreamEvent::Accepted { from: SocketAddr::from(([10, 9, 9, 9], 999)) };
+        self.input(host, Input::Stream { stream, event });
+        self.input(host, Input::Stream { stream, event: StreamEvent::Bytes(bytes) });
+        stream
     }
 
     /// Changes some of the payload and seals it again, so that the change is not noticed.
@@ -595,6 +711,7 @@ impl Fabric {
         self.now = self.now.max(event.at);
         match event.what {
             What::Deliver { from, source, to, bytes } => self.deliver(from, source, to, bytes),
+            What::Flow { from, to, what } => self.arrive(from, to, &what),
             What::Seeds(index, boot) => {
                 let host = &self.hosts[index];
                 if host.boot == boot && !host.stalled {

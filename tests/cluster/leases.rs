@@ -285,7 +285,8 @@ fn who_is_over_the_cap_is_refused_in_half_the_longest_wait() {
     }
     let tally = lab.tally();
     assert_eq!((tally.admitted, tally.refused), (0, 50));
-    assert!(tally.longest <= 10 * MS, "{tally:?}");
+    // Answers are looked at every millisecond.
+    assert!(tally.longest <= 11 * MS, "{tally:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Three real cluster members in one process, over UDP on 127.0.0.1.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -92,6 +94,11 @@ fn three_nodes_find_each_other_and_share_counters_verdicts_and_digests() {
     let nodes = three();
     eventually("each has heard what peers know", Duration::from_secs(3), || {
         nodes.iter().all(|node| node.cluster.answered() && !node.cluster.impaired())
+    });
+    eventually("push/pull went over TCP", Duration::from_secs(5), || {
+        let syncs = nodes.iter().map(|node| node.cluster.figures().syncs);
+        syncs.clone().map(|syncs| syncs.called).sum::<u64>() >= 2
+            && syncs.map(|syncs| syncs.answered).sum::<u64>() >= 2
     });
     eventually("everybody knows how many share", Duration::from_secs(5), || {
         nodes.iter().all(|node| node.book.nodes() == 3)
@@ -230,6 +237,45 @@ fn public_addresses_need_to_be_asked_for_in_words() {
         })
         .is_none()
     );
+}
+
+#[test]
+fn an_address_of_push_pull_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut plan = plan("n1", "127.0.0.1:0", &[]);
+    plan.sync = taken.local_addr().unwrap();
+    let windows = Windows::empty(publish_and_view(String::new()).1, no_dns());
+    let error = Cluster::start(plan, windows).err().unwrap().to_string();
+    assert!(error.contains("cluster.sync_addr") && error.contains("(TCP)"), "{error}");
+}
+
+#[test]
+fn callers_that_are_silent_slow_or_mad_keep_no_peer_from_push_pull() {
+    let first = start(plan("n1", "127.0.0.1:0", &[]), no_dns());
+    let at = first.cluster.address().0;
+
+    // have been chosen.
+    let call = || TcpStream::connect(at);
+    let Ok(mut mad) = call() else { return };
+    let silent: Vec<_> = (0..400).map(|_| call().unwrap()).collect();
+    let _ = mad.write_all(&[7; 1 << 20]);
+    let mut byte = [0];
+    mad.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert!(matches!(mad.read(&mut byte), Ok(0) | Err(_)), "it is hung up on");
+    let dropped = |reason: &str| {
+        let dropped = first.cluster.figures().dropped;
+        dropped.iter().find(|(label, _)| *label == reason).map_or(0, |(_, count)| *count)
+    };
+    eventually("it is counted", Duration::from_secs(5), || dropped("bad_version") >= 1);
+    let second = start(plan("n2", "127.0.0.1:0", &[Endpoint::from(at)]), no_dns());
+    eventually("a peer is heard all the same", Duration::from_secs(10), || {
+        second.cluster.figures().syncs.called >= 1
+    });
+    // Some were not even taken.
+    eventually("the silent are hung up on", Duration::from_secs(20), || {
+        first.cluster.figures().syncs.unanswered >= 300
+    });
+    drop(silent);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod membership;
 mod memory;
 mod names;
 mod paces;
+mod push_pull;
 mod scenarios;
 mod sealed;
 mod sharing;

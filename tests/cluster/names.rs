@@ -108,5 +108,7 @@ fn nodes_join_by_a_name_whose_answer_changes_meanwhile() {
     eventually("four by the third", Duration::from_secs(10), || {
         all_see(&nodes, &["n1", "n2", "n3", "n4"])
     });
-    assert!(nodes.iter().all(|node| node.cluster.answered()));
+    eventually("each has heard what peers know", Duration::from_secs(3), || {
+        nodes.iter().all(|node| node.cluster.answered())
+    });
 }

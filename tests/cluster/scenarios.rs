@@ -160,9 +160,10 @@ impl Place {
             world.run(step, &demand);
             rates.push(world.tally().admitted as f64 / step.as_secs_f64());
         }
-        // From when on no half second is a tenth above the limit.
-        let above = |at: usize| rates[at..(at + 5).min(rates.len())].iter().sum::<f64>() / 5.0;
-        let last = (0..rates.len() - 5).rev().find(|at| above(*at) > 1.1 * RATE);
+        // From when on no half second is further above the limit than one is now and then at rest: the
+        // nodes' reports may fall together for a while.
+        let above = |at: usize| rates[at..at + 5].iter().sum::<f64>() / 5.0;
+        let last = (0..=rates.len() - 5).rev().find(|at| above(*at) > 1.15 * RATE);
         step * last.map_or(0, |at| at as u32 + 1)
     }
 

@@ -96,8 +96,15 @@ fn forged(number: u32) -> Vec<u8> {
     let address = SocketAddr::from(([127, 0, 0, 9], 1024 + (number % 60_000) as u16));
     let identity = Identity { actor, address, generation: 1_700_000_000_000 };
     let text = || "forged".to_owned();
-    let meta =
-        Meta { actor, seq: 1, name: text(), digest: text(), version: text(), keys: Vec::new() };
+    let meta = Meta {
+        actor,
+        seq: 1,
+        name: text(),
+        digest: text(),
+        version: text(),
+        keys: Vec::new(),
+        sync: None,
+    };
     let mut ours = Envelope::new("default", actor);
     match number % 6 {
         0 => (0..200u32).map(|byte| (byte.wrapping_mul(number) >> 3) as u8).collect(),

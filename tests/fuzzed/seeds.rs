@@ -5,13 +5,14 @@ use std::path::Path;
 
 use foca::{Codec, Header, Member, Message, State};
 use tidegate::base::time;
-use tidegate::cluster::acts::{Acts, Order, Place, Subject};
+use tidegate::cluster::acts::{Acts, ActsBeat, Order, Place, Subject};
 use tidegate::cluster::codec::SwimCodec;
 use tidegate::cluster::state::{self, Dir, Saved};
-use tidegate::cluster::wire::records::{Meta, Record};
+use tidegate::cluster::wire::records::{Meta, Record, StateBeat, ViewBeat};
 use tidegate::cluster::wire::{Envelope, Kind};
 
 use crate::targets::datagram::{OWN, PEER, STRANGER, World, identity, step, who};
+use crate::targets::stream::{self, how, piece};
 
 /// Seeds of a target.
 pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
@@ -21,6 +22,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "datagram" => conversations(),
         "records" => golden(),
         "state" => states(),
+        "stream" => talks(),
         "words" => words(),
         other => panic!("no seeds for {other}"),
     }
@@ -74,7 +76,7 @@ pub(crate) fn payloads(kind: Kind) -> Vec<Vec<u8>> {
 
 fn meta() -> Meta {
     let (name, digest, version) = ("n2".to_owned(), "d".to_owned(), "0.1.0".to_owned());
-    Meta { actor: PEER, seq: 2, name, digest, version, keys: vec![1] }
+    Meta { actor: PEER, seq: 2, name, digest, version, keys: vec![1], sync: None }
 }
 
 fn member(state: State) -> Member<tidegate::cluster::identity::Identity> {
@@ -188,6 +190,30 @@ fn states() -> Vec<Vec<u8>> {
         text.replace(written_at, &unix_ms.to_string()).into_bytes()
     });
     written.collect()
+}
+
+/// Whole push/pulls, called and calling, with every record that is told in one.
+fn talks() -> Vec<Vec<u8>> {
+    let view = ViewBeat { count: 1, hash: 1, answer: false };
+    let acts = ActsBeat { count: 1, hash: 1 };
+    let beat = Record::StateBeat(StateBeat { view, metas: 1, acts }).bytes();
+    let told = golden().into_iter().filter(|record| {
+        // A record that is not told ends the talk.
+        stream::talk(&called(&[&beat[..], record].concat()))
+    });
+    let told: Vec<_> = told.collect();
+    assert!(told.len() >= 5, "{}", told.len());
+    let everything = [&beat[..], &told.concat()].concat();
+    let calling = [vec![1], piece(how::LAST, &everything)].concat();
+    assert!(stream::talk(&calling));
+    let raw = [vec![0], piece(how::RAW, &[0, 40]), piece(how::RAW, &[7; 40])].concat();
+    let each = told.iter().map(|record| called(&[&beat[..], record].concat()));
+    each.chain([called(&everything), calling, raw]).collect()
+}
+
+/// The member calls: a turn of these records and an empty one.
+fn called(records: &[u8]) -> Vec<u8> {
+    [vec![0], piece(how::LAST, records), piece(how::LAST, &[])].concat()
 }
 
 fn words() -> Vec<Vec<u8>> {

@@ -259,6 +259,11 @@ impl Store {
         self.sums.iter().flat_map(|sum| sum.to_be_bytes()).collect()
     }
 
+    /// Sums of who has no acts.
+    pub fn no_sums() -> Vec<u8> {
+        vec![0; 4 * PARTS]
+    }
+
     /// What all acts amount to.
     pub fn digest(&self) -> Digest {
         let count = (self.clients.len() + self.places.len()) as u32;

@@ -111,7 +111,7 @@ impl Machine {
         }
     }
 
-    fn note_change(&mut self, now: Instant) {
+    pub(super) fn note_change(&mut self, now: Instant) {
         let revision = self.rooms.acts.revision();
         let telling = &mut self.telling;
         if revision != telling.revision {

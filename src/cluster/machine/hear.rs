@@ -133,12 +133,17 @@ impl Machine {
         }
     }
 
-    fn peer(&self, sender: Actor) -> Result<Identity, Reason> {
+    pub(super) fn peer(&self, sender: Actor) -> Result<Identity, Reason> {
         let row = self.roster.row(sender).filter(|row| row.state.active());
         row.map(|row| row.identity).ok_or(Reason::UnknownSender)
     }
 
-    fn hear_peer(&mut self, now: Instant, peer: Identity, record: Record) -> Result<(), Reason> {
+    pub(super) fn hear_peer(
+        &mut self,
+        now: Instant,
+        peer: Identity,
+        record: Record,
+    ) -> Result<(), Reason> {
         match record {
             Record::Meta(meta) if meta.actor == peer.actor => {
                 if self.roster.hear_meta(meta) {

@@ -4,14 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::StreamEvent;
 use crate::balance::Tally;
 use crate::base::{Actor, NodeName};
 use crate::cluster::acts::Acts;
 use crate::cluster::asks::Ticket;
 use crate::cluster::exchange::INTERVAL;
 use crate::cluster::keyring::Keyring;
+use crate::cluster::plan::SyncAt;
 use crate::cluster::profile::Profile;
 use crate::cluster::state::State;
+use crate::cluster::sync::StreamId;
 use crate::health::Verdicts;
 use crate::traffic::{Alone, Answer, Ask, Holder, Ledger, Levels, Paced};
 
@@ -26,6 +29,8 @@ pub struct Setup {
     pub label: String,
     /// Where peers find it.
     pub address: SocketAddr,
+    /// Where it answers push/pull.
+    pub sync: Option<SyncAt>,
     /// Version of the program.
     pub version: String,
     /// Digest of its configuration.
@@ -60,6 +65,7 @@ impl Setup {
             name,
             label: "default".to_owned(),
             address,
+            sync: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             digest: String::new(),
             seeds: false,
@@ -122,6 +128,13 @@ pub enum Input<'a> {
         /// All of it.
         bytes: &'a [u8],
     },
+    /// Something happened to a stream.
+    Stream {
+        /// Which.
+        stream: StreamId,
+        /// What.
+        event: StreamEvent<'a>,
+    },
     /// The ledger has something that should be told at once.
     Urgent,
     /// A worker asks; it is answered by [`Output::Answer`], once.
@@ -154,6 +167,25 @@ pub enum Output {
         to: SocketAddr,
         /// All of it.
         bytes: Vec<u8>,
+    },
+    /// Open a stream; its end is told by [`Input::Stream`].
+    Connect {
+        /// Its name from now on.
+        stream: StreamId,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Send bytes over a stream.
+    Write {
+        /// Which.
+        stream: StreamId,
+        /// All of them.
+        bytes: Vec<u8>,
+    },
+    /// Close a stream when all is sent; nothing that comes in over it is told any more.
+    Close {
+        /// Which.
+        stream: StreamId,
     },
     /// Resolve the seeds anew and answer by [`Input::Seeds`].
     Resolve,

@@ -12,6 +12,7 @@ mod leases;
 mod loads;
 mod memory;
 mod paces;
+mod sync;
 mod upkeep;
 mod view;
 
@@ -44,6 +45,7 @@ use crate::traffic::Company;
 const TRY_SEALED: Duration = Duration::from_secs(1);
 
 pub use io::{Input, Output, Rooms, Setup};
+pub use sync::StreamEvent;
 
 /// One node's part of the cluster.
 pub struct Machine {
@@ -83,6 +85,7 @@ pub struct Machine {
     compare: view::Compare,
     memory: memory::Memory,
     telling: acts::Telling,
+    syncs: sync::Syncs,
     meta_seq: u64,
     next_upkeep: Instant,
     look_again: bool,
@@ -144,6 +147,7 @@ impl Machine {
             compare: view::Compare::new(now),
             memory: memory::Memory::new(setup.state.clone()),
             telling: acts::Telling::new(now),
+            syncs: sync::Syncs::new(now),
             meta_seq: 1,
             next_upkeep: now,
             look_again: true,
@@ -199,6 +203,7 @@ impl Machine {
                     self.outputs.push_back(Output::Members);
                 }
             }
+            Input::Stream { stream, event } => self.hear_stream(now, stream, event),
             Input::Leaving => self.say_leaving(now),
             Input::Leave => {
                 self.say_leaving(now);
@@ -222,7 +227,7 @@ impl Machine {
         let soonest =
             self.next_upkeep.min(self.paces.due()).min(self.exchange.due()).min(self.herald.due());
         let others = self.driver.due().into_iter().chain(self.asks.due()).chain(self.leases.due());
-        let others = others.chain(self.loads.due());
+        let others = others.chain(self.loads.due()).chain([self.syncs.due()]);
         others.fold(soonest, Instant::min)
     }
 
@@ -344,6 +349,7 @@ impl Machine {
             acts: self.rooms.acts.digest().count.into(),
             acts_refused: self.rooms.acts.look(|store| store.refused()),
             state_writes: (0, 0),
+            syncs: self.syncs.counted,
         }
     }
 
@@ -355,6 +361,7 @@ impl Machine {
             digest: self.setup.digest.clone(),
             version: self.setup.version.clone(),
             keys: self.key_ids(),
+            sync: self.setup.sync.map(|sync| sync.beside(self.driver.identity().address)),
         }
     }
 

@@ -34,6 +34,7 @@ impl Machine {
         if self.driver.take_rejoined() {
             tracing::warn!("the cluster took this node for dead; rejoining");
             self.herald.hurry(now);
+            self.syncs.hurry(now);
             // Some know us by a generation that we may have to pass: a challenge tells which.
             for peer in self.peers().into_iter().sample(&mut self.rng, ASKED_TO_REJOIN) {
                 self.send_join(now, Some(peer.actor), peer.address, 0);
@@ -60,6 +61,7 @@ impl Machine {
         self.tell_acts(now);
         self.remember();
         self.exchange_loads(now);
+        self.keep_in_sync(now);
         self.tell_suspects(now);
         for (to, payload) in self.driver.take_sends() {
             self.send(now, Kind::Swim, to, &payload, Priority::Membership);
@@ -95,6 +97,9 @@ impl Machine {
             self.exchange.shared_by(sharing);
         }
         if company != self.company {
+            if self.company.alive <= 1 && company.alive > 1 {
+                self.syncs.hurry(now);
+            }
             self.company = company;
             self.rooms.levels.company(company);
             self.outputs.push_back(Output::Members);

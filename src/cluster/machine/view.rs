@@ -21,7 +21,7 @@ const EAGERNESS: Duration = Duration::from_secs(1);
 /// Between two full views told: a storm of joins costs a bounded number of bytes.
 const BETWEEN: Duration = Duration::from_millis(50);
 /// Bytes of a member at most: ids, an IPv6 address, generation, incarnation, state.
-const MEMBER: usize = 52;
+pub(super) const MEMBER: usize = 52;
 
 /// When to compare.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Machine {
         }
     }
 
-    fn view_beat(&self, answer: bool) -> ViewBeat {
+    pub(super) fn view_beat(&self, answer: bool) -> ViewBeat {
         let view = self.driver.view();
         let hash = view.iter().fold(0, |hash: u64, member| {
             let Identity { actor, generation, .. } = member.id();

@@ -17,6 +17,7 @@ pub mod plain;
 pub mod reason;
 pub mod records;
 pub mod seal;
+pub mod stream;
 
 pub use head::{ANSWER, ANYONE, Head};
 pub use plain::{Envelope, Opened};
@@ -61,11 +62,13 @@ pub enum Kind {
     Load = 9,
     /// Permits of caps over the cluster.
     Lease = 10,
+    /// Push/pull: what goes over a [`stream`], and no datagram.
+    Sync = 11,
 }
 
 impl Kind {
     /// All kinds, in wire order.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Swim,
         Kind::Join,
         Kind::Meta,
@@ -76,6 +79,7 @@ impl Kind {
         Kind::Acts,
         Kind::Load,
         Kind::Lease,
+        Kind::Sync,
     ];
 
     /// As metrics call it.
@@ -91,6 +95,7 @@ impl Kind {
             Kind::Load => "load",
             Kind::Lease => "lease",
             Kind::Hello => "hello",
+            Kind::Sync => "sync",
         }
     }
 

@@ -37,7 +37,7 @@ pub struct Opened<'a> {
 impl Envelope {
     /// Of the node `own` in the cluster called `label`.
     pub fn new(label: &str, own: Actor) -> Self {
-        Envelope { label: stable_hash(LABEL_SALT, label.as_bytes()), own, counter: 0 }
+        Envelope { label: hash_of_label(label), own, counter: 0 }
     }
 
     /// A datagram for `to`, or for whoever is at the address it is sent to.
@@ -83,7 +83,15 @@ impl Envelope {
 
     fn checksum(&self, to: Option<NodeId>, body: &[u8]) -> u64 {
         // Node id 0 stands for anyone; no node has it.
-        let recipient = to.map_or(0, |node| node.0);
-        stable_hash(self.label ^ stable_hash(recipient, b"recipient"), body)
+        checksum(self.label, to.map_or(0, |node| node.0), body)
     }
+}
+
+pub(super) fn hash_of_label(label: &str) -> u64 {
+    stable_hash(LABEL_SALT, label.as_bytes())
+}
+
+/// Over `body`, meant for `recipient` alone.
+pub(super) fn checksum(label: u64, recipient: u64, body: &[u8]) -> u64 {
+    stable_hash(label ^ stable_hash(recipient, b"recipient"), body)
 }

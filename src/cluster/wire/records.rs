@@ -57,6 +57,8 @@ pub enum Record {
     ViewBeat(ViewBeat),
     /// Some of the members as I see them.
     ViewPart(ViewPart),
+    /// What all that I know amounts to.
+    StateBeat(StateBeat),
     /// Use of one limit.
     Reports(Reports),
     /// What is left of one limit.
@@ -150,6 +152,8 @@ pub struct Meta {
     pub version: String,
     /// The names of its keys, the one that seals first; none in plaintext.
     pub keys: Vec<u8>,
+    /// Where it answers push/pull, over TCP.
+    pub sync: Option<SocketAddr>,
 }
 
 /// Said before a node drains and goes.
@@ -177,6 +181,17 @@ pub struct ViewPart {
     pub members: Vec<foca::Member<Identity>>,
 }
 
+/// What a push/pull begins with, so that equal states need not be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateBeat {
+    /// Active members.
+    pub view: ViewBeat,
+    /// What they are called and run, summed up in any order.
+    pub metas: u64,
+    /// Acts.
+    pub acts: ActsBeat,
+}
+
 impl Record {
     fn tag(&self) -> u8 {
         match self {
@@ -192,6 +207,7 @@ impl Record {
             Record::Leaving(_) => 10,
             Record::ViewBeat(_) => 11,
             Record::ViewPart(_) => 12,
+            Record::StateBeat(_) => 13,
             Record::Reports(_) => 20,
             Record::Levels(_) => 21,
             Record::Hot(_) => 22,
@@ -230,6 +246,7 @@ impl Record {
             Record::Leaving(body) => encode(body, out),
             Record::ViewBeat(body) => encode(body, out),
             Record::ViewPart(body) => encode(body, out),
+            Record::StateBeat(body) => encode(body, out),
             Record::Reports(body) => encode(body, out),
             Record::Levels(body) => encode(body, out),
             Record::Hot(body) => encode(body, out),
@@ -275,6 +292,7 @@ impl Record {
             10 => Record::Leaving(decode(body)?),
             11 => Record::ViewBeat(decode(body)?),
             12 => Record::ViewPart(decode(body)?),
+            13 => Record::StateBeat(decode(body)?),
             50 => Record::HealthPart(decode(body)?),
             20 => Record::Reports(decode(body)?),
             21 => Record::Levels(decode(body)?),

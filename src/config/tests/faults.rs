@@ -127,9 +127,6 @@ fn what_comes_later_is_refused_by_name() {
         ));
         assert!(told[0].contains("not in this version"), "{told:?}");
     }
-    let told_of = |key: &str| told(&format!("{}cluster: {{ {key} }}\n", rule("")));
-    let later = told_of("sync_addr: \"0.0.0.0:9090\"");
-    assert!(later.len() == 1 && later[0].contains("not in this version"), "{later:?}");
     assert!(told(&format!("{}tracing: {{ sample: 1% }}\n", rule("")))[0].contains("not in this"));
 }
 
@@ -192,12 +189,38 @@ fn a_rule_that_would_feed_itself_is_refused() {
 }
 
 #[test]
+fn what_meets_the_listener_of_push_pull_is_named_with_it() {
+    let cluster = |more: &str| {
+        format!(
+            "rules: [{{ name: web, listen: \"127.0.0.1:9911\", backends: [\"a:1\"] }}]\ncluster: {{ {more} }}\n"
+        )
+    };
+    // UDP alone would not be in a rule's way.
+    let told_of = told(&cluster("bind_addr: \"0.0.0.0:9911\""));
+    assert_eq!(told_of.len(), 1, "{told_of:?}");
+    let both = "9911 of rule `web` is also where `cluster.sync_addr` (0.0.0.0:9911) listens";
+    assert!(told_of[0].contains("rules[0].listen: ") && told_of[0].contains(both), "{told_of:?}");
+    let told_of = told(&cluster("sync_addr: \"0.0.0.0:9911\""));
+    assert!(told_of.len() == 1 && told_of[0].contains(both), "{told_of:?}");
+    let loaded = good(&cluster("bind_addr: \"0.0.0.0:9911\", sync_addr: \"0.0.0.0:9912\""));
+    let plan = loaded.plan.cluster.unwrap();
+    assert_eq!((plan.bind.port(), plan.sync.port()), (9911, 9912));
+    let admin = format!("{}admin: {{ listen: \"127.0.0.1:9090\" }}\n", cluster("node_name: n"));
+    let told_of = told(&admin);
+    assert!(
+        told_of[0].contains("cluster.sync_addr") && told_of[0].contains("admin.listen"),
+        "{told_of:?}"
+    );
+}
+
+#[test]
 fn plaintext_gossip_stays_private_unless_asked() {
     let cluster = |more: &str| format!("{}cluster: {{ {more} }}\n", rule(""));
     good(&cluster("bind_addr: \"127.0.0.1:0\""));
     good(&cluster("peers: [\"10.0.0.2:9090\", \"seed.internal:9090\", \"[fd00::1]:9090\"]"));
     for (field, text) in [
         ("bind_addr", "bind_addr: \"198.51.100.1:9090\""),
+        ("sync_addr", "sync_addr: \"198.51.100.1:9090\""),
         ("advertise_addr", "advertise_addr: \"8.8.8.8:9090\""),
         ("peers[1]", "peers: [\"10.0.0.2:9090\", \"8.8.8.8:9090\"]"),
     ] {

@@ -12,6 +12,7 @@ use crate::config::file::{self, values};
 
 pub(super) fn plan(cluster: &file::Cluster, dir: &Path, found: &mut Findings<'_>) -> ClusterPlan {
     let bind = cluster.bind_addr.0;
+    let sync = cluster.sync_addr.as_ref().map_or(bind, |addr| addr.0);
     let advertise = cluster.advertise_addr.as_ref().map(|addr| addr.0);
     let keys = keys(cluster, dir, found);
     if cluster.keys_file.is_some() {
@@ -25,6 +26,9 @@ pub(super) fn plan(cluster: &file::Cluster, dir: &Path, found: &mut Findings<'_>
         found.warn("cluster.insecure", what, remedy);
     } else {
         keep_private("cluster.bind_addr", bind.ip(), found);
+        if cluster.sync_addr.is_some() {
+            keep_private("cluster.sync_addr", sync.ip(), found);
+        }
         if let Some(advertise) = advertise {
             keep_private("cluster.advertise_addr", advertise.ip(), found);
         }
@@ -44,6 +48,7 @@ pub(super) fn plan(cluster: &file::Cluster, dir: &Path, found: &mut Findings<'_>
     let name = cluster.node_name.clone();
     let name = name.unwrap_or_else(|| format!("{}:{}", host_name(), bind.port()));
     ClusterPlan {
+        sync,
         advertise,
         peers: values(&cluster.peers),
         label: cluster.label.clone(),

@@ -6,18 +6,29 @@ use super::Findings;
 use crate::base::ListenAddr;
 use crate::proxy::RulePlan;
 
-/// `rules` with their index in the file. Port 0 is the system's choice and
-/// meets nothing but its own like: a listener is known by the address that was written.
-pub(super) fn check(rules: &[(usize, RulePlan)], admin: SocketAddr, found: &mut Findings<'_>) {
+/// `rules` with their index in the file; `ours` are the node's own listeners and the keys that say
+/// so. Port 0 is the system's choice and meets nothing but its own like: a listener is known by the
+/// address that was written.
+pub(super) fn check(
+    rules: &[(usize, RulePlan)],
+    ours: &[(&'static str, SocketAddr)],
+    found: &mut Findings<'_>,
+) {
+    if let [(one, address), (other, same), ..] = ours
+        && overlap(*address, *same)
+    {
+        let what = format!("{same} is also where `{one}` ({address}) listens");
+        found.fault(other, what, "give one of them another port");
+    }
     let mut owners: Vec<(SocketAddr, String, &RulePlan)> = Vec::new();
     for (i, rule) in rules {
         for (l, listen) in rule.listen.iter().enumerate() {
             let at = format!("rules[{i}].listen[{l}]");
             meet(*listen, rule, &at, &owners, found);
             if listen.port() != 0 {
-                if ListenAddr(*listen).overlaps(ListenAddr(admin)) {
+                for (key, own) in ours.iter().filter(|(_, own)| overlap(*own, *listen)) {
                     let what = format!(
-                        "{listen} of rule `{}` is also where `admin.listen` ({admin}) listens",
+                        "{listen} of rule `{}` is also where `{key}` ({own}) listens",
                         rule.name
                     );
                     found.fault(&at, what, "give one of them another port");
@@ -27,6 +38,10 @@ pub(super) fn check(rules: &[(usize, RulePlan)], admin: SocketAddr, found: &mut 
             owners.push((*listen, at, rule));
         }
     }
+}
+
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() != 0 && ListenAddr(one).overlaps(ListenAddr(other))
 }
 
 fn meet(

@@ -20,6 +20,7 @@ use tidegate::base::{Actor, BootId, NodeId, time};
 use tidegate::cluster::MOST_MEMBERS;
 use tidegate::cluster::identity::Identity;
 use tidegate::cluster::machine::{Input, Machine, Output, Rooms, Setup};
+use tidegate::cluster::sync::StreamId;
 use tidegate::cluster::wire::records::{Challenge, Join, Meta, Record, records};
 use tidegate::cluster::wire::{Envelope, Kind, MAX_DATAGRAM, MAX_PAYLOAD};
 
@@ -96,8 +97,10 @@ pub fn take(mut input: &[u8]) {
 /// The machine and what its member and a stranger can say.
 pub struct World {
     began: Instant,
-    now: Instant,
-    machine: Machine,
+    pub(super) now: Instant,
+    pub(super) machine: Machine,
+    /// What the machine wants done with streams.
+    streams: Vec<Output>,
     own: Envelope,
     peer: Envelope,
     stranger: Envelope,
@@ -113,6 +116,7 @@ impl World {
         let mut world = World {
             began: now,
             now,
+            streams: Vec::new(),
             machine: Machine::new(setup, Rooms::empty(), now),
             own: Envelope::new(&label, OWN),
             peer: Envelope::new(&label, PEER),
@@ -129,7 +133,15 @@ impl World {
     fn join(&mut self, nonce: u64) {
         let text = || "x".to_owned();
         let (name, digest, version) = (text(), text(), text());
-        let meta = Meta { actor: PEER, seq: 1, name, digest, version, keys: vec![1] };
+        let meta = Meta {
+            actor: PEER,
+            seq: 1,
+            name,
+            digest,
+            version,
+            keys: vec![1],
+            sync: Some(address(PEER)),
+        };
         let join = Record::Join(Join { identity: identity(PEER), nonce, meta }).bytes();
         // Only the first ask goes to whoever is there.
         let to = (nonce != 0).then_some(OWN.node);
@@ -196,7 +208,7 @@ impl World {
         taken_now - taken
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         let until = (self.now + time).min(self.began + LONGEST);
         let mut wakings = 0;
         while self.machine.poll_timeout() <= until {
@@ -214,12 +226,33 @@ impl World {
     fn drain(&mut self) -> Vec<Vec<u8>> {
         let mut sent = Vec::new();
         while let Some(output) = self.machine.poll_output() {
-            if let Output::Send { bytes, .. } = output {
-                assert!(bytes.len() <= MAX_DATAGRAM, "a datagram of {} bytes", bytes.len());
-                sent.push(bytes);
+            match output {
+                Output::Send { bytes, .. } => {
+                    assert!(bytes.len() <= MAX_DATAGRAM, "a datagram of {} bytes", bytes.len());
+                    sent.push(bytes);
+                }
+                Output::Connect { .. } | Output::Write { .. } | Output::Close { .. } => {
+                    self.streams.push(output);
+                }
+                _ => {}
             }
         }
         sent
+    }
+
+    /// Waits until the machine calls its member.
+    pub(super) fn call(&mut self) -> Option<StreamId> {
+        self.pass(Duration::from_secs(1));
+        self.take_outputs().into_iter().find_map(|output| match output {
+            Output::Connect { stream, .. } => Some(stream),
+            _ => None,
+        })
+    }
+
+    /// What the machine wanted done with streams since.
+    pub(super) fn take_outputs(&mut self) -> Vec<Output> {
+        self.drain();
+        std::mem::take(&mut self.streams)
     }
 
     /// Datagrams taken for good, and dropped.

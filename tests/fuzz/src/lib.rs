@@ -9,17 +9,19 @@ pub mod config;
 pub mod datagram;
 pub mod records;
 pub mod state;
+pub mod stream;
 pub mod words;
 
 /// A target by its name: the name of its binary and of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const ALL: [Target; 6] = [
+pub const ALL: [Target; 7] = [
     ("codec", codec::take),
     ("config", config::take),
     ("datagram", datagram::take),
     ("records", records::take),
     ("state", state::take),
+    ("stream", stream::take),
     ("words", words::take),
 ];

@@ -18,7 +18,8 @@ fn identity() -> Identity {
 
 fn meta() -> Meta {
     let (name, digest, version) = ("n1".to_owned(), "d".to_owned(), "0.1.0".to_owned());
-    Meta { actor: actor(), seq: 1, name, digest, version, keys: vec![2, 1] }
+    let sync = Some(([10, 0, 0, 1], 9091).into());
+    Meta { actor: actor(), seq: 1, name, digest, version, keys: vec![2, 1], sync }
 }
 
 fn all() -> Vec<Record> {
@@ -59,6 +60,11 @@ fn all() -> Vec<Record> {
         Record::Leaving(Leaving { actor: actor() }),
         Record::ViewBeat(ViewBeat { count: 3, hash: 4, answer: true }),
         Record::ViewPart(ViewPart { members: vec![Member::new(identity(), 1, State::Suspect)] }),
+        Record::StateBeat(StateBeat {
+            view: ViewBeat { count: 3, hash: 4, answer: false },
+            metas: 5,
+            acts: ActsBeat { count: 6, hash: 7 },
+        }),
         Record::Reports(Reports {
             seq: 4,
             limit: 1,
@@ -83,11 +89,11 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn records_keep_their_bytes() {
     let golden = [
-        "010045fd0807060504030201fd0f0e0d0c0b0a0000000a000001fb8223fd00505c18a3010000\
-         09fd0807060504030201fd0f0e0d0c0b0a000001026e31016405302e312e30020201",
+        "01004efd0807060504030201fd0f0e0d0c0b0a0000000a000001fb8223fd00505c18a3010000\
+         09fd0807060504030201fd0f0e0d0c0b0a000001026e31016405302e312e3002020101000a000001fb8323",
         "020027fd0807060504030201fd0f0e0d0c0b0a0000000a000002fb8223000a000002fb8223026e310908",
         "030015fd0807060504030201fd0f0e0d0c0b0a0000026e32",
-        "040021fd0807060504030201fd0f0e0d0c0b0a000001026e31016405302e312e30020201",
+        "04002afd0807060504030201fd0f0e0d0c0b0a000001026e31016405302e312e3002020101000a000001fb8323",
         "050000",
         "07000403fbb80b",
         "32000c030001010501023c14fbbc02",
@@ -96,6 +102,7 @@ fn records_keep_their_bytes() {
         "0a0012fd0807060504030201fd0f0e0d0c0b0a0000",
         "0b0003030401",
         "0c002601fd0807060504030201fd0f0e0d0c0b0a0000000a000001fb8223fd00505c18a30100000101",
+        "0d0006030400050607",
         "1400280401000000000000408f400000000000006940\
          010102030405060708fb2c01fb2a0105010000c0bf",
         "1400080001013cfb60ea00",
@@ -174,7 +181,15 @@ fn a_peers_name_cannot_forge_lines_of_a_log_or_move_a_cursor() {
         let (digest, version) = (String::new(), String::new());
         let asked_from = ([10, 0, 0, 1], 9090).into();
         let said = [
-            Record::Meta(Meta { actor, seq: 1, name: name.clone(), digest, version, keys: vec![] }),
+            Record::Meta(Meta {
+                actor,
+                seq: 1,
+                name: name.clone(),
+                digest,
+                version,
+                keys: vec![],
+                sync: None,
+            }),
             Record::Refused(Refused { to: actor, holder: name.clone() }),
             Record::Challenge(Challenge {
                 to: actor,
