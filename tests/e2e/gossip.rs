@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use tidegate::base::{Actor, BootId, NodeId};
 use tidegate::cluster::identity::Identity;
+use tidegate::cluster::keyring::{Key, KeyId};
 use tidegate::cluster::wire::records::{Join, Leaving, Meta, Record, ViewBeat};
-use tidegate::cluster::wire::{Envelope, Kind};
+use tidegate::cluster::wire::{Cover, Envelope, Kind, Seal};
 
 use crate::harness::node::Node;
 use crate::harness::trio::{NAMES, Trio};
@@ -44,9 +45,16 @@ fn an_idle_real_node_sends_less_than_a_kilobyte_a_second() {
 #[ignore = "starts processes and measures time: run with cargo test --test e2e -- --ignored"]
 fn a_flood_of_forged_datagrams_changes_nothing_and_costs_little() {
     let Some(_turn) = turn(&[]) else { return };
-    let trio = Trio::start(&["rate_limit: { requests_per_second: 1000 }"]);
+    let rule = ["rate_limit: { requests_per_second: 1000 }"];
+    endures(&Trio::start(&rule), "sealed");
+    endures(&Trio::plaintext(&rule), "plaintext");
+}
+
+fn endures(trio: &Trio, what: &str) {
     let node = &trio.nodes[0];
-    let target = gossip_address(node);
+    let (target, _) = gossip(node, "n1");
+    let (_, member) = gossip(node, "n2");
+    // As its thread counts them: what has been heard when it is asked.
     let dropped = || node.metric("tidegate_gossip_dropped_total", &[]).unwrap_or_default();
     let state = || {
         let books = node.metric("tidegate_limit_books_rows", &[]);
@@ -59,10 +67,10 @@ fn a_flood_of_forged_datagrams_changes_nothing_and_costs_little() {
     thread::sleep(Duration::from_secs(2));
     let idle = share_of_a_core(node, || thread::sleep(Duration::from_secs(5)));
     let mut sent = 0;
-    let flooded = share_of_a_core(node, || sent = flood(target));
+    let flooded = share_of_a_core(node, || sent = flood(target, member));
     let cost = flooded - idle;
     report(&format!(
-        "flood of {FLOOD}/s: {:.2} % of a core, idle {:.2} %",
+        "flood of {FLOOD}/s, {what}: {:.2} % of a core, idle {:.2} %",
         flooded * 100.0,
         idle * 100.0
     ));
@@ -74,9 +82,10 @@ fn a_flood_of_forged_datagrams_changes_nothing_and_costs_little() {
     assert!(cost < COST, "{cost} of a core");
 }
 
-/// Two thousand a second from one socket: noise, another cluster's, and well made ones of strangers
-/// that want in, are leaving, count, and compare views. How many were sent.
-fn flood(target: SocketAddr) -> u32 {
+/// Two thousand a second from one socket: noise, another cluster's, well made ones of strangers that
+/// want in, are leaving, count, and compare views, and ones that are sealed under a key that only has
+/// the right name, as a stranger's and as a member's. How many were sent.
+fn flood(target: SocketAddr, member: Actor) -> u32 {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let start = Instant::now();
     let mut sent = 0;
@@ -84,48 +93,56 @@ fn flood(target: SocketAddr) -> u32 {
         let due = start + Duration::from_secs(1) * sent / FLOOD;
         thread::sleep(due.saturating_duration_since(Instant::now()));
         for _ in 0..20 {
-            socket.send_to(&forged(sent), target).unwrap();
+            socket.send_to(&forged(sent, member), target).unwrap();
             sent += 1;
         }
     }
     sent
 }
 
-fn forged(number: u32) -> Vec<u8> {
+fn forged(number: u32, member: Actor) -> Vec<u8> {
     let actor = Actor { node: NodeId(u64::from(number) + 1), boot: BootId::new(7) };
     let address = SocketAddr::from(([127, 0, 0, 9], 1024 + (number % 60_000) as u16));
     let identity = Identity { actor, address, generation: 1_700_000_000_000 };
     let text = || "forged".to_owned();
-    let meta = Meta {
-        actor,
-        seq: 1,
-        name: text(),
-        digest: text(),
-        version: text(),
-        keys: Vec::new(),
-        sync: None,
-    };
+    let (name, digest, version) = (text(), text(), text());
+    let meta = Meta { actor, seq: 1, name, digest, version, keys: Vec::new(), sync: None };
+    let leaving = |actor| Record::Leaving(Leaving { actor }).bytes();
     let mut ours = Envelope::new("default", actor);
-    match number % 6 {
+    match number % 8 {
         0 => (0..200u32).map(|byte| (byte.wrapping_mul(number) >> 3) as u8).collect(),
         1 => Envelope::new("other", actor).seal(Kind::Meta, None, &Record::AskMeta.bytes()),
         2 => ours.seal(Kind::Join, None, &Record::Join(Join { identity, nonce: 5, meta }).bytes()),
-        3 => ours.seal(Kind::Meta, None, &Record::Leaving(Leaving { actor }).bytes()),
+        3 => ours.seal(Kind::Meta, None, &leaving(actor)),
         4 => ours.seal(Kind::Counters, None, &[6, 0, 2, 1, 0]),
-        _ => {
+        5 => {
             let beat = ViewBeat { count: 9, hash: number.into(), answer: false };
             ours.seal(Kind::View, None, &Record::ViewBeat(beat).bytes())
         }
+        6 => sealed(actor, number, &leaving(actor)),
+        _ => sealed(member, number, &leaving(member)),
     }
 }
 
-fn gossip_address(node: &Node) -> SocketAddr {
-    let (address, _) = until("a node says where it gossips", Duration::from_secs(5), || {
+fn sealed(sender: Actor, number: u32, payload: &[u8]) -> Vec<u8> {
+    let key = Key::new(KeyId::new(1).unwrap(), [9; 32]);
+    let seal = Seal::new(&key, &key.root(), "default", sender);
+    // Far ahead, as what was not heard yet is.
+    let counter = u64::from(number) + (1 << 40);
+    let cover = Cover { kind: Kind::Meta, to: Some(NodeId(1)), counter, answer: None };
+    seal.datagram(cover, payload).unwrap()
+}
+
+/// Where a member gossips, and which start of it.
+fn gossip(node: &Node, name: &str) -> (SocketAddr, Actor) {
+    let (found, _) = until("a node knows its members", Duration::from_secs(5), || {
         let members = node.view("members");
-        let own = members["members"].as_array()?.iter().find(|member| member["self"] == true)?;
-        own["address"].as_str()?.parse().ok()
+        let member = members["members"].as_array()?.iter().find(|member| member["name"] == name)?;
+        let hex = |key: &str| u64::from_str_radix(member[key].as_str()?, 16).ok();
+        let actor = Actor { node: NodeId(hex("node_id")?), boot: BootId::new(hex("boot_id")?) };
+        Some((member["address"].as_str()?.parse().ok()?, actor))
     });
-    address
+    found
 }
 
 /// What a node uses of one processor while something is done.

@@ -3,6 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use tempfile::TempDir;
+use tidegate::node::keys;
+
 use super::backend::Backend;
 use super::host::Host;
 use super::load::Load;
@@ -18,12 +21,29 @@ pub(crate) struct Trio {
     pub(crate) backends: Vec<Backend>,
     /// Where each node's rule `web` listens.
     pub(crate) web: Vec<SocketAddr>,
+    /// Holds the keys of gossip, unless it is plaintext.
+    _keys: Option<TempDir>,
 }
 
 impl Trio {
     /// Starts all and waits until every node sees three members alive. `extra` are more keys of the
-    /// rule, one a line.
+    /// rule, one a line. Gossip is sealed.
     pub(crate) fn start(extra: &[&str]) -> Trio {
+        let keys = tempfile::tempdir().unwrap();
+        keys::generate(&keys.path().join("cluster.keys")).unwrap();
+        Trio::keyed(extra, Some(keys))
+    }
+
+    /// The same with plaintext gossip.
+    pub(crate) fn plaintext(extra: &[&str]) -> Trio {
+        Trio::keyed(extra, None)
+    }
+
+    fn keyed(extra: &[&str], keys: Option<TempDir>) -> Trio {
+        let keyed = keys.as_ref().map(|keys| {
+            format!("  keys_file: \"{}\"\n", keys.path().join("cluster.keys").display())
+        });
+        let keyed = keyed.unwrap_or_default();
         let backends: Vec<Backend> = ["b1", "b2", "b3"].map(Backend::http).into();
         let ip = |index: u8| IpAddr::V4(Ipv4Addr::new(127, 0, 0, index));
         let web: Vec<SocketAddr> =
@@ -49,12 +69,12 @@ impl Trio {
                  \x20 enabled: true\n\
                  \x20 bind_addr: \"{}\"\n\
                  \x20 peers: [{peers}]\n\
-                 \x20 node_name: {}\n",
+                 \x20 node_name: {}\n{keyed}",
                 web[index], gossip[index], NAMES[index]
             )
         };
         let nodes = (0..3).map(|i| Node::launch(Host::here(), NAMES[i], &body(i))).collect();
-        let trio = Trio { nodes, backends, web };
+        let trio = Trio { nodes, backends, web, _keys: keys };
         trio.wait_whole(SOON);
         for node in &trio.nodes {
             node.wait_ready();
