@@ -153,7 +153,6 @@ impl Shown {
 
 /// What the agent is told.
 pub(super) enum Order {
-    Keys(Arc<Keyring>),
     Leaving,
     Leave(oneshot::Sender<()>),
 }
@@ -343,9 +342,8 @@ impl Cluster {
         if now == ring {
             return Ok(false);
         }
+        // The agent looks at it several times a second.
         *now = Arc::clone(ring);
-        drop(shown);
-        self.order(Order::Keys(Arc::clone(ring)));
         Ok(true)
     }
 
@@ -357,8 +355,6 @@ impl Cluster {
         if let Some(kept) = &self.shown.kept {
             figures.state_writes = (kept.written(), kept.errors());
         }
-        let ran = self.shown.ran.load(Ordering::Relaxed);
-        figures.silent_ms = self.shown.age_ms().saturating_sub(ran);
         figures.silent_ms = self.shown.silent_ms();
         figures
     }

@@ -23,6 +23,7 @@ use super::ClusterPlan;
 use super::asks::Ticket;
 use super::desk::{Asked, DeskClock};
 use super::handle::{Opinions, Order, Shown, Windows, source_towards};
+use super::keyring::Keyring;
 use super::machine::{Input, Machine, Output, Rooms, Setup, StreamEvent};
 use super::plan::SyncAt;
 use super::roster::MemberView;
@@ -136,6 +137,7 @@ fn turn(
             resolving: false,
             guessed,
             digest: agent.windows.config_digest.take(),
+            ring: agent.shown.ring.lock().clone(),
             open_asks: HashMap::new(),
             next_ticket: 0,
             figures_at: time::now(),
@@ -230,6 +232,7 @@ struct Shell<'a> {
     resolving: bool,
     guessed: bool,
     digest: Arc<String>,
+    ring: Option<Arc<Keyring>>,
     open_asks: HashMap<Ticket, oneshot::Sender<Answer>>,
     next_ticket: u64,
     figures_at: Instant,
@@ -276,9 +279,6 @@ impl Shell<'_> {
                 Action::Asked(first) => self.take_asks(first, asked),
                 Action::Stream(stream, news) => self.stream(stream, news),
                 Action::Order(None) => return,
-                Action::Order(Some(Order::Keys(ring))) => {
-                    self.machine.handle(time::now(), Input::Keys(ring));
-                }
                 Action::Order(Some(Order::Leaving)) => {
                     self.machine.handle(time::now(), Input::Leaving);
                 }
@@ -309,6 +309,7 @@ impl Shell<'_> {
 
     fn stream(&mut self, stream: StreamId, news: News) {
         let event = match &news {
+            News::TurnedAway => StreamEvent::TurnedAway,
             News::Connected => StreamEvent::Connected,
             News::Bytes(bytes) => StreamEvent::Bytes(bytes),
             News::Closed(why) => StreamEvent::Closed(why),
@@ -354,13 +355,20 @@ impl Shell<'_> {
             self.digest = Arc::clone(&digest);
             self.machine.handle(time::now(), Input::Digest(digest.to_string()));
         }
+        let ring = self.agent.shown.ring.lock().clone();
+        if let Some(ring) =
+            ring.filter(|ring| self.ring.as_ref().is_none_or(|old| !Arc::ptr_eq(ring, old)))
+        {
+            self.ring = Some(Arc::clone(&ring));
+            self.machine.handle(time::now(), Input::Keys(ring));
+        }
         let (mut members, mut votes, mut persist) = (false, false, false);
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Send { to, bytes } => self.send(to, &bytes),
                 Output::Connect { stream, to } => self.streams.connect(stream, to),
                 Output::Write { stream, bytes } => self.streams.write(stream, bytes),
-                Output::Close { stream } => self.streams.close(stream),
+                Output::Close { stream, gently } => self.streams.close(stream, gently),
                 Output::Resolve => self.resolve(),
                 Output::Members => members = true,
                 Output::Votes => votes = true,

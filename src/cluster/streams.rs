@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{
     Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel,
 };
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::sync::{DEADLINE, StreamId};
@@ -34,6 +35,7 @@ const BETWEEN: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(super) enum News {
     Accepted(SocketAddr),
+    TurnedAway,
     Connected,
     Bytes(Vec<u8>),
     Closed(String),
@@ -41,8 +43,10 @@ pub(super) enum News {
 
 /// All streams.
 pub(super) struct Streams {
+    /// Where our calls come from, when that is not for the system to choose.
+    own: Option<IpAddr>,
     /// What each is to send; dropped, a stream ends when all is sent.
-    open: HashMap<StreamId, UnboundedSender<Vec<u8>>>,
+    open: HashMap<StreamId, (UnboundedSender<Vec<u8>>, AbortHandle)>,
     room: Arc<Semaphore>,
     news: Sender<(StreamId, News)>,
     told: Receiver<(StreamId, News)>,
@@ -54,34 +58,33 @@ pub(super) struct Streams {
 impl Streams {
     /// Takes calls on `listener` from now on.
     pub(super) fn open(listener: StdListener) -> io::Result<Streams> {
+        // Firewalls may know nodes by their addresses.
+        let own = Some(listener.local_addr()?.ip()).filter(|ip| !ip.is_unspecified());
         let (news, told) = channel(WAITING);
         let (taken, calls) = channel(1);
         tokio::spawn(accept(TcpListener::from_std(listener)?, taken));
         let room = Arc::new(Semaphore::new(MOST));
-        Ok(Streams { open: HashMap::new(), room, news, told, calls, called: 0 })
+        Ok(Streams { own, open: HashMap::new(), room, news, told, calls, called: 0 })
     }
 
     /// What happened next.
     pub(super) async fn next(&mut self) -> (StreamId, News) {
-        loop {
-            tokio::select! {
-                Some(news) = self.told.recv() => return news,
-                Some((socket, from)) = self.calls.recv() => {
-                    if let Some(stream) = self.take(socket) {
-                        return (stream, News::Accepted(from));
-                    }
-                }
-            }
+        tokio::select! {
+            Some(news) = self.told.recv() => news,
+            Some((socket, from)) = self.calls.recv() => match self.take(socket) {
+                Some(stream) => (stream, News::Accepted(from)),
+                None => (StreamId::In(0), News::TurnedAway),
+            },
         }
     }
 
     /// Calls `to`.
     pub(super) fn connect(&mut self, stream: StreamId, to: SocketAddr) {
         let (out, sending) = unbounded_channel();
-        self.open.insert(stream, out);
         let news = self.news.clone();
-        tokio::spawn(async move {
-            match timeout(DEADLINE, TcpStream::connect(to)).await {
+        let own = self.own.filter(|own| own.is_ipv4() == to.is_ipv4());
+        let task = tokio::spawn(async move {
+            match timeout(DEADLINE, call(own, to)).await {
                 Ok(Ok(socket)) => {
                     if news.send((stream, News::Connected)).await.is_ok() {
                         carry(stream, socket, sending, news).await;
@@ -93,6 +96,7 @@ impl Streams {
                 Err(_) => {}
             }
         });
+        self.open.insert(stream, (out, task.abort_handle()));
     }
 
     /// Carries a stream that was accepted, if there is room for it.
@@ -101,26 +105,38 @@ impl Streams {
         self.called += 1;
         let stream = StreamId::In(self.called);
         let (out, sending) = unbounded_channel();
-        self.open.insert(stream, out);
         let carried = carry(stream, socket, sending, self.news.clone());
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             carried.await;
             drop(room);
         });
+        self.open.insert(stream, (out, task.abort_handle()));
         Some(stream)
     }
 
     /// Sends `bytes`, unless the stream is over.
     pub(super) fn write(&mut self, stream: StreamId, bytes: Vec<u8>) {
-        if let Some(out) = self.open.get(&stream) {
+        if let Some((out, _)) = self.open.get(&stream) {
             let _ = out.send(bytes);
         }
     }
 
-    /// Ends a stream when all is sent.
-    pub(super) fn close(&mut self, stream: StreamId) {
-        self.open.remove(&stream);
+    /// Ends a stream, gently when all is sent. Otherwise it makes room at once.
+    pub(super) fn close(&mut self, stream: StreamId, gently: bool) {
+        if let Some((_, task)) = self.open.remove(&stream)
+            && !gently
+        {
+            task.abort();
+        }
     }
+}
+
+async fn call(own: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(own) = own {
+        socket.bind(SocketAddr::new(own, 0))?;
+    }
+    socket.connect(to).await
 }
 
 async fn accept(listener: TcpListener, taken: Sender<(TcpStream, SocketAddr)>) {

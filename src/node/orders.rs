@@ -32,9 +32,15 @@ impl Node {
             Order::Remove(about) => self.remove_backend(&about)?,
             Order::Weigh { about, weight } => self.weigh_backend(&about, weight)?,
         };
+        let bans = orders.iter().any(|(subject, _)| matches!(subject, Subject::Client(_)));
+        let mend = if bans {
+            "unban some, or ban networks"
+        } else {
+            "undrain or remove some, or write them into the file"
+        };
         self.acts
             .issue(time::now(), time::unix_ms(), &orders, length)
-            .map_err(|full| Denied::Conflict(format!("{full}: lift some, or ban networks")))?;
+            .map_err(|full| Denied::Conflict(format!("{full}: {mend}")))?;
         tracing::info!("ordered here: {done}");
         Ok(done)
     }

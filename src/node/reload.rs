@@ -23,14 +23,14 @@ pub enum Reload {
 impl Node {
     /// Reads the file at `path` again and takes it over whole, or not at all.
     pub async fn reload(&self, path: &Path) -> Reload {
+        // Keys are a file of their own: a fault elsewhere must not stop a rotation.
+        let keys = self.reload_keys();
         let config::Loaded { plan, warnings } = match config::load(path) {
             Ok(loaded) => loaded,
             Err(faults) => return self.refuse(&faults),
         };
-        if let Some(keys) = plan.cluster.as_ref().and_then(|cluster| cluster.keys.as_ref())
-            && let Err(error) = self.take_keys(&keys.ring)
-        {
-            return self.refuse(&format_args!("`cluster.keys_file`: {error}"));
+        if let Err(fault) = keys {
+            return self.refuse(&format_args!("`cluster.keys_file`: {fault}"));
         }
         if plan == *self.plan() {
             // A file that was bad and is as before again is good news for `status`.
@@ -51,10 +51,13 @@ impl Node {
         }
     }
 
-    /// Reads the keys again, and seals by them, or by the old ones as before.
-    pub fn reload_keys(&self) {
+    /// Reads the keys again where they were at start, and seals by them, or by the old ones as before.
+    ///
+    /// # Errors
+    /// Why by the old ones, in words.
+    pub fn reload_keys(&self) -> Result<(), String> {
         let Some(keys) = self.first.cluster.as_ref().and_then(|plan| plan.keys.as_ref()) else {
-            return;
+            return Ok(());
         };
         let read = keyring::file::read(&keys.file).map_err(|error| error.to_string());
         let taken = read.and_then(|ring| {
@@ -64,7 +67,8 @@ impl Node {
         if let Err(fault) = &taken {
             tracing::error!("the keys in use stay: {fault}");
         }
-        *self.keys_fault.lock() = taken.err();
+        *self.keys_fault.lock() = taken.clone().err();
+        taken
     }
 
     fn take_keys(&self, ring: &Arc<Keyring>) -> Result<(), RingError> {
@@ -72,7 +76,6 @@ impl Node {
         if cluster.rekey(ring)? {
             tracing::info!(seals = %ring.first().id, keys = ?ring.ids(), "the keys of gossip changed");
         }
-        *self.keys_fault.lock() = None;
         Ok(())
     }
 

@@ -127,7 +127,7 @@ fn gossip(node: &Node, cluster: &Cluster) -> shapes::GossipStatus {
         (None, _) => GOSSIP_ADVICE.to_owned(),
         (Some(_), Some(until)) => format!(
             "nodes without keys are heard until {until}, and so is anyone else; take \
-             `cluster.accept_plaintext_until` out when all nodes have keys"
+             `cluster.accept_plaintext_until` out and restart when all nodes have keys"
         ),
         (Some(first), None) => format!("key {first} seals"),
     };

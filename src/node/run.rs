@@ -145,7 +145,8 @@ async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode
                     name = stop.asked() => break tracing::info!(why = name, "stop"),
                 }
             }
-            Event::Keys => node.reload_keys(),
+            // What is wrong with them is in the log and in `status`.
+            Event::Keys => drop(node.reload_keys()),
             Event::Stop(why) => break tracing::info!(why, "stop"),
         }
     }

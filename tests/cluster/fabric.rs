@@ -466,7 +466,7 @@ impl Fabric {
                 Output::Send { to, bytes } => self.transmit(index, to, bytes),
                 Output::Connect { stream, to } => self.connect(index, stream, to),
                 Output::Write { stream, bytes } => self.flow(index, stream, Flow::Bytes(bytes)),
-                Output::Close { stream } => self.flow(index, stream, Flow::Closed),
+                Output::Close { stream, .. } => self.flow(index, stream, Flow::Closed),
                 Output::Resolve => {
                     let boot = host.boot;
                     self.push(self.now + Duration::from_millis(1), 1, What::Seeds(index, boot));

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tidegate::balance::Tally;
@@ -250,32 +250,45 @@ fn an_address_of_push_pull_that_is_taken_is_named() {
 }
 
 #[test]
-fn callers_that_are_silent_slow_or_mad_keep_no_peer_from_push_pull() {
-    let first = start(plan("n1", "127.0.0.1:0", &[]), no_dns());
-    let at = first.cluster.address().0;
-
-    // have been chosen.
-    let call = || TcpStream::connect(at);
-    let Ok(mut mad) = call() else { return };
-    let silent: Vec<_> = (0..400).map(|_| call().unwrap()).collect();
-    let _ = mad.write_all(&[7; 1 << 20]);
-    let mut byte = [0];
-    mad.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    assert!(matches!(mad.read(&mut byte), Ok(0) | Err(_)), "it is hung up on");
+fn callers_that_are_silent_or_mad_keep_no_peer_from_push_pull() {
+    let mut first = plan("n1", "127.0.0.1:0", &[]);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    first.sync = free.local_addr().unwrap();
+    drop(free);
+    let at = first.sync;
+    let first = start(first, no_dns());
     let dropped = |reason: &str| {
         let dropped = first.cluster.figures().dropped;
         dropped.iter().find(|(label, _)| *label == reason).map_or(0, |(_, count)| *count)
     };
+    let mut mad = TcpStream::connect(at).unwrap();
+    let _ = mad.write_all(&[7; 1 << 20]);
+    let mut byte = [0];
+    mad.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert!(matches!(mad.read(&mut byte), Ok(0) | Err(_)), "it is hung up on");
     eventually("it is counted", Duration::from_secs(5), || dropped("bad_version") >= 1);
-    let second = start(plan("n2", "127.0.0.1:0", &[Endpoint::from(at)]), no_dns());
-    eventually("a peer is heard all the same", Duration::from_secs(10), || {
-        second.cluster.figures().syncs.called >= 1
+
+    // They say nothing and never close, and there are more of them all the time.
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut silent = Vec::new();
+            while !ended.load(Ordering::Relaxed) && silent.len() < 4000 {
+                silent.extend(TcpStream::connect_timeout(&at, Duration::from_secs(1)));
+                std::thread::sleep(Duration::from_millis(4));
+            }
+        });
+        eventually("they push each other out", Duration::from_secs(20), || {
+            dropped("rate_limited") > 50
+        });
+        let seed = [Endpoint::from(first.cluster.address().0)];
+        let second = start(plan("n2", "127.0.0.1:0", &seed), no_dns());
+        let took = eventually("a peer is heard all the same", Duration::from_secs(10), || {
+            second.cluster.figures().syncs.called >= 1
+        });
+        println!("heard after {took:?}");
+        ended.store(true, Ordering::Relaxed);
     });
-    // Some were not even taken.
-    eventually("the silent are hung up on", Duration::from_secs(20), || {
-        first.cluster.figures().syncs.unanswered >= 300
-    });
-    drop(silent);
 }
 
 #[test]

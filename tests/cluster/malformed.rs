@@ -108,7 +108,24 @@ fn a_forged_join_does_not_get_in() {
     for host in 0..3 {
         fabric.cut(host, outside);
     }
+    fabric.recorded = Some(Vec::new());
     fabric.run(3 * SECOND);
+    let recorded = fabric.recorded.take().unwrap();
+    let source = fabric.hosts[outside].source;
+    let joins: Vec<_> = recorded.iter().filter(|seen| seen.source == source).collect();
+    assert!(!joins.is_empty());
+    for seen in &joins {
+        feed(&mut fabric, "10.0.0.99:9090", &seen.bytes);
+    }
+    fabric.run(SECOND);
+    assert!(
+        fabric
+            .machine(0)
+            .figures()
+            .received
+            .iter()
+            .any(|(kind, joins, _)| *kind == "join" && *joins > 0)
+    );
     assert_eq!(fabric.machine(0).members().len(), 3);
     assert!(fabric.one_view() || fabric.machine(outside).members().len() == 1);
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tidegate::cluster::Profile;
+use tidegate::cluster::machine::Input;
 use tidegate::traffic::{Algorithm, LimitPlan, OnPartition, Sharing};
 
 use crate::fabric::{Fabric, Links};
@@ -15,6 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(crate) struct Place {
     pub(crate) nodes: usize,
     pub(crate) links: Links,
+    pub(crate) profile: Profile,
     pub(crate) interval: Duration,
     pub(crate) seed: u64,
 }
@@ -61,8 +64,10 @@ impl Pattern {
 
 impl Place {
     pub(crate) fn world(&self, plan: &LimitPlan) -> World {
-        let interval = self.interval;
-        let change = |fabric: &mut Fabric| fabric.interval = interval;
+        let (interval, profile) = (self.interval, self.profile);
+        let change = |fabric: &mut Fabric| {
+            (fabric.interval, fabric.profile) = (interval, profile);
+        };
         World::new(self.seed, self.links, self.nodes, plan, change)
     }
 
@@ -179,6 +184,23 @@ impl Place {
         demand.insert(owner, 0.0);
         world.run(5 * SECOND, &demand);
         world.fabric.start(owner);
+        world.run(8 * SECOND, &demand);
+        (world.overshoot(RATE, BURST), world.tally())
+    }
+
+    /// The owner of the key says that it goes after five seconds, and is gone two seconds later.
+    pub(crate) fn owner_left(&self, share: f64) -> ((f64, f64), Tally) {
+        let mut world = self.world(&plan(RATE, BURST));
+        self.load(&mut world, Pattern::Even, share * RATE, 5);
+        world.tally();
+        let owner = world.owner();
+        let mut demand = even(self.nodes - 1, share * RATE);
+        demand.insert(owner, 0.0);
+        world.fabric.input(owner, Input::Leaving);
+        world.run(SECOND, &demand);
+        world.fabric.input(owner, Input::Leave);
+        world.run(2 * SECOND, &demand);
+        world.fabric.kill(owner);
         world.run(8 * SECOND, &demand);
         (world.overshoot(RATE, BURST), world.tally())
     }

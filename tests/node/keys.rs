@@ -63,12 +63,12 @@ impl Sealed {
     /// One step of a rotation: made on the first machine, copied to the others.
     async fn step(&self, ids: &[u8], change: impl Fn(&Path) -> String) {
         change(&self.files[0]);
-        self.nodes[0].node.reload_keys();
+        let _ = self.nodes[0].node.reload_keys();
         for (node, file) in self.nodes.iter().zip(&self.files).skip(1) {
             let new = file.with_extension("new");
             fs::copy(&self.files[0], &new).unwrap();
             fs::rename(&new, file).unwrap();
-            node.node.reload_keys();
+            let _ = node.node.reload_keys();
         }
         self.all_show(ids).await;
     }
@@ -139,7 +139,7 @@ async fn a_bad_key_file_changes_nothing_and_is_told() {
         (Vec::new(), "no key"),
     ] {
         fs::write(file, bad).unwrap();
-        node.node.reload_keys();
+        let _ = node.node.reload_keys();
         let gossip = node.view::<Status>("/api/v1/status").await.gossip.unwrap();
         assert!(gossip.keys_fault.unwrap().contains(words), "{words}");
         assert_eq!(gossip.keys, [1]);
@@ -149,7 +149,7 @@ async fn a_bad_key_file_changes_nothing_and_is_told() {
     }
     sealed.all_show(&[1]).await;
     fs::write(file, good).unwrap();
-    node.node.reload_keys();
+    let _ = node.node.reload_keys();
     let status: Status = node.view("/api/v1/status").await;
     assert_eq!(status.gossip.unwrap().keys_fault, None);
 }

@@ -12,7 +12,7 @@ use crate::cluster::wire::records::{Record, showable};
 const MOST_TEXT: usize = 255;
 /// So many bytes tell well enough which node it was.
 const MOST_BY: usize = 32;
-/// No version is above this, so that every act can be outdone.
+/// No version is above this: numbers can grow on. What peers tell is bounded by the clock as well.
 const MOST_VERSION: u64 = u64::MAX / 2;
 /// Two years: no act and no memory of one is longer.
 const LONGEST_MS: u64 = 2 * 366 * 24 * 3600 * 1000;
@@ -188,6 +188,11 @@ impl Row {
             }
         };
         self.stamp().sound().then_some(read)
+    }
+
+    /// The later wins.
+    pub fn version(&self) -> u64 {
+        self.stamp().version
     }
 
     /// As gossip carries it.

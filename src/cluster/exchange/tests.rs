@@ -123,6 +123,8 @@ fn a_report_goes_to_owner_and_backup_and_only_the_owner_answers() {
     two.hear(now, 1, to(&sent, 2).unwrap());
     three.hear(now, 1, to(&sent, 3).unwrap());
     assert!(three.exchange.payloads(now).is_empty());
+    // Nor does the backup take it off its own bucket: it admitted nothing.
+    assert!(three.room.told.lock().is_empty() && three.room.hot.lock().is_empty());
     let answers = two.exchange.payloads(now);
     one.hear(now + MS, 2, to(&answers, 1).unwrap());
     let told = one.room.told.lock()[0];

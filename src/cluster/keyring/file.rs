@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use super::{Keyring, RingError};
@@ -32,6 +32,19 @@ pub enum FileError {
     Ring(PathBuf, RingError),
 }
 
+impl FileError {
+    /// What to do about it, when it cannot be read.
+    pub fn remedy(&self) -> String {
+        match self {
+            FileError::Read(path, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                format!("let whoever runs the node own it: chown USER {}", path.display())
+            }
+            _ => "write the path of a file of `tidegate keys generate`, the same on every node"
+                .to_owned(),
+        }
+    }
+}
+
 /// Reads the ring at `path`.
 ///
 /// # Errors
@@ -54,7 +67,7 @@ pub fn open_to_others(path: &Path) -> bool {
 /// # Errors
 /// It is there, or cannot be written.
 pub fn create(path: &Path, ring: &Keyring) -> Result<(), FileError> {
-    let written = write_new(path, ring);
+    let written = write_new(path, ring, None);
     written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => FileError::Exists(path.to_owned()),
         _ => FileError::Write(path.to_owned(), error),
@@ -72,7 +85,8 @@ pub fn replace(path: &Path, ring: &Keyring) -> Result<(), FileError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let new = path.with_file_name(name);
-    let replaced = write_new(&new, ring).and_then(|()| {
+    let owner = fs::metadata(&path).map(|old| (old.uid(), old.gid())).map_err(failed)?;
+    let replaced = write_new(&new, ring, Some(owner)).and_then(|()| {
         fs::rename(&new, &path)?;
         let dir = path.parent().unwrap_or(Path::new("/"));
         File::open(dir)?.sync_all()
@@ -84,9 +98,16 @@ pub fn replace(path: &Path, ring: &Keyring) -> Result<(), FileError> {
     replaced.map_err(failed)
 }
 
-fn write_new(path: &Path, ring: &Keyring) -> io::Result<()> {
+/// For `owner` alone, when that is not whoever runs this: a node reads it under a name of its own.
+fn write_new(path: &Path, ring: &Keyring, owner: Option<(u32, u32)>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path)?;
-    let written = file.write_all(ring.text().as_bytes()).and_then(|()| file.sync_all());
+    let own = file.metadata().map(|own| (own.uid(), own.gid()))?;
+    let written = match owner {
+        Some((user, group)) if (user, group) != own => fchown(&file, Some(user), Some(group)),
+        _ => Ok(()),
+    };
+    let written = written.and_then(|()| file.write_all(ring.text().as_bytes()));
+    let written = written.and_then(|()| file.sync_all());
     if written.is_err() {
         let _ = fs::remove_file(path);
     }

@@ -75,8 +75,9 @@ impl Splits {
         let part = &mut split.parts[at];
         (part.moved, part.hungry, part.heard) = (demand.moved, demand.hungry, now);
         let fair = split.fair(at, demand.rate);
-        let others: u64 =
-            split.parts.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, p)| p.told).sum();
+        let others = split.parts.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, p)| p.told);
+        // Peers may say anything of the rate.
+        let others = others.fold(0, u64::saturating_add);
         let begins = nodes > 1 && now.saturating_duration_since(split.began) < BEGIN;
         let most = if begins { even } else { demand.rate };
         let share = fair.min(demand.rate.saturating_sub(others)).min(most);

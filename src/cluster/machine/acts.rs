@@ -11,9 +11,9 @@ use super::{Machine, Output};
 use crate::base::Actor;
 use crate::cluster::acts::{ActsBeat, AskActs, Digest, Row, Store, Subject};
 use crate::cluster::budget::Priority;
-use crate::cluster::identity::Identity;
+use crate::cluster::identity::{FURTHEST_AHEAD, Identity};
 use crate::cluster::wire::records::Record;
-use crate::cluster::wire::{Kind, MAX_PAYLOAD};
+use crate::cluster::wire::{Kind, MAX_PAYLOAD, Reason};
 
 /// A new act is told again after these, from the first time on: 5 % loss each leaves six in a million.
 const AGAIN: [Duration; 3] =
@@ -233,8 +233,17 @@ impl Machine {
         self.beat_acts(now, peer);
     }
 
-    pub(super) fn hear_act(&mut self, now: Instant, row: &Row) {
-        if self.rooms.acts.merge(now, [row]) > 0 {
+    /// Acts of a peer. One from further ahead than any honest clock is could not be outdone.
+    pub(super) fn hear_acts(&mut self, now: Instant, mut rows: Vec<Row>) {
+        let ceiling = self.unix_ms(now).saturating_add(FURTHEST_AHEAD.as_millis() as u64);
+        rows.retain(|row| {
+            let honest = row.version() <= ceiling;
+            if !honest {
+                self.traffic.drop(Reason::FutureGeneration);
+            }
+            honest
+        });
+        if !rows.is_empty() && self.rooms.acts.merge(now, &rows) > 0 {
             self.note_change(now);
         }
     }

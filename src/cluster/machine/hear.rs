@@ -195,9 +195,9 @@ impl Machine {
             | Record::PaceShares(_) => self.hear_lease(now, peer, record),
             Record::ActsBeat(beat) => self.hear_acts_beat(now, peer, beat),
             Record::AskActs(ask) => self.answer_acts(now, peer, &ask),
-            Record::Ban(ban) => self.hear_act(now, &Row::Ban(ban)),
-            Record::Drain(drain) => self.hear_act(now, &Row::Drain(drain)),
-            Record::Backend(backend) => self.hear_act(now, &Row::Backend(backend)),
+            Record::Ban(ban) => self.hear_acts(now, vec![Row::Ban(ban)]),
+            Record::Drain(drain) => self.hear_acts(now, vec![Row::Drain(drain)]),
+            Record::Backend(backend) => self.hear_acts(now, vec![Row::Backend(backend)]),
             // Right in itself, but not where it came.
             _ => return Err(Reason::Undecodable),
         }

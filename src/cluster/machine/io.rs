@@ -182,10 +182,12 @@ pub enum Output {
         /// All of them.
         bytes: Vec<u8>,
     },
-    /// Close a stream when all is sent; nothing that comes in over it is told any more.
+    /// End a stream; nothing that comes in over it is told any more.
     Close {
         /// Which.
         stream: StreamId,
+        /// When all is sent and received; else at once.
+        gently: bool,
     },
     /// Resolve the seeds anew and answer by [`Input::Seeds`].
     Resolve,

@@ -47,6 +47,8 @@ pub enum StreamEvent<'a> {
         /// Who.
         from: SocketAddr,
     },
+    /// Somebody called, and there was no room.
+    TurnedAway,
     /// Our call was accepted.
     Connected,
     /// Bytes came in.
@@ -105,6 +107,10 @@ impl Machine {
     pub(super) fn hear_stream(&mut self, now: Instant, stream: StreamId, event: StreamEvent<'_>) {
         match event {
             StreamEvent::Accepted { from } => self.hear_call(now, stream, from),
+            StreamEvent::TurnedAway => {
+                self.traffic.drop(Reason::RateLimited);
+                self.syncs.counted.unanswered += 1;
+            }
             StreamEvent::Connected => {
                 if let Some(talk) = self.syncs.talks.get(&stream) {
                     let hello = talk.session.greeting().bytes();
@@ -218,8 +224,8 @@ impl Machine {
             }
             match (stream, talk.session.turns) {
                 (StreamId::In(_), 1) => {
-                    let mut turn = self.differing(now, talk)?;
-                    turn.extend(self.opening());
+                    let mut turn = self.opening();
+                    turn.extend(self.differing(now, talk)?);
                     self.say_turn(now, stream, talk, &turn);
                 }
                 (StreamId::Out(_), 2) => {
@@ -345,12 +351,12 @@ impl Machine {
         talk: &mut Talk,
         payload: &[u8],
     ) -> Result<(), Reason> {
-        let mut acts = Vec::new();
+        let (mut members, mut acts) = (Vec::new(), Vec::new());
         for record in records(payload).map_err(|_| Reason::Undecodable)? {
             match record {
                 Record::StateBeat(beat) => talk.theirs = Some(beat),
                 Record::AskActs(ask) => talk.sums = Some(ask.sums),
-                Record::ViewPart(part) => self.hear_view(now, part),
+                Record::ViewPart(part) => members.extend(part.members),
                 Record::Meta(meta) => {
                     if meta.actor != self.setup.actor && self.roster.hear_meta(meta) {
                         self.outputs.push_back(Output::Members);
@@ -363,9 +369,11 @@ impl Machine {
                 _ => return Err(Reason::Undecodable),
             }
         }
-        if !acts.is_empty() && self.rooms.acts.merge(now, &acts) > 0 {
-            self.note_change(now);
+        // All of a frame at once: looking at members costs the more, the more there are.
+        if !members.is_empty() {
+            self.hear_view(now, ViewPart { members });
         }
+        self.hear_acts(now, acts);
         Ok(())
     }
 
@@ -382,7 +390,7 @@ impl Machine {
     }
 
     fn done(&mut self, now: Instant, stream: StreamId, talk: &Talk) {
-        self.outputs.push_back(Output::Close { stream });
+        self.outputs.push_back(Output::Close { stream, gently: true });
         match stream {
             StreamId::In(_) => self.syncs.counted.answered += 1,
             StreamId::Out(_) => {
@@ -405,7 +413,7 @@ impl Machine {
     }
 
     fn failed(&mut self, now: Instant, stream: StreamId, talk: &Talk, why: &str) {
-        self.outputs.push_back(Output::Close { stream });
+        self.outputs.push_back(Output::Close { stream, gently: false });
         match stream {
             StreamId::In(_) => {
                 self.syncs.counted.unanswered += 1;

@@ -58,7 +58,7 @@ reasons! {
     RateLimited = "rate_limited",
     /// Plaintext from a public address.
     PublicAddress = "public_address",
-    /// An identity from more than a day ahead.
+    /// An identity, or an act, from more than a day ahead.
     FutureGeneration = "future_generation",
     /// There are as many members as there may be.
     MembersFull = "members_full",

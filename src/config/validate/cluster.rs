@@ -74,9 +74,7 @@ fn keys(cluster: &file::Cluster, dir: &Path, found: &mut Findings<'_>) -> Option
     let ring = match keys_file::read(&path) {
         Ok(ring) => Arc::new(ring),
         Err(error) => {
-            let remedy =
-                "write the path of a file of `tidegate keys generate`, the same on every node";
-            found.fault("cluster.keys_file", error.to_string(), remedy);
+            found.fault("cluster.keys_file", error.to_string(), error.remedy());
             return None;
         }
     };

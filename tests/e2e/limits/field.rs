@@ -198,6 +198,9 @@ impl Field {
             for other in (0..self.nodes.len()).filter(|other| (one + other) % 2 == 1) {
                 let (from, to) = (at(one + 1, 0).ip(), at(other + 1, 0).ip());
                 self.iptables(&format!("-I INPUT -p udp -s {from} -d {to} -j DROP"));
+                self.iptables(&format!(
+                    "-I INPUT -p tcp -s {from} -d {to} --dport {GOSSIP} -j DROP"
+                ));
             }
         }
     }
@@ -208,6 +211,9 @@ impl Field {
             for other in (0..self.nodes.len()).filter(|other| (one + other) % 2 == 1) {
                 let (from, to) = (at(one + 1, 0).ip(), at(other + 1, 0).ip());
                 self.iptables(&format!("-D INPUT -p udp -s {from} -d {to} -j DROP"));
+                self.iptables(&format!(
+                    "-D INPUT -p tcp -s {from} -d {to} --dport {GOSSIP} -j DROP"
+                ));
             }
         }
     }

@@ -131,7 +131,7 @@ impl Talk {
                     assert!(!self.closed, "it speaks after its end");
                     written.extend_from_slice(&bytes);
                 }
-                Output::Close { stream } if stream == self.stream => self.closed = true,
+                Output::Close { stream, .. } if stream == self.stream => self.closed = true,
                 _ => {}
             }
         }
