@@ -22,7 +22,7 @@ use super::bf16::Bf16;
 use crate::base::KeyHash;
 use crate::base::id::stable_hash;
 use crate::crdt::{Counter, Told};
-use crate::traffic::meter::{Meter, Ticks, Used, duration};
+use crate::traffic::meter::{Meter, Ticks, Used, duration, ticks_of};
 
 /// Keys per set.
 const WAYS: usize = 8;
@@ -215,8 +215,14 @@ impl Books {
             self.untracked += 1;
             return None;
         };
+        let gone =
+            self.row_of(at, reporter).map(|row| since(self.rows[row as usize].heard, now.stamp()));
         let (news, known) = self.merge(now, at, reporter, wants, told);
-        self.used[at] = meter.debit(self.used[at], now.ticks, f64::from(news));
+        let old = match gone {
+            Some(gone) if known => self.take_old(now, meter, at, (news, told.recent), gone),
+            _ => 0,
+        };
+        self.used[at] = meter.debit(self.used[at], now.ticks, f64::from(news - old));
         self.adopt(now, meter, at, (news, known), held);
         self.restless[at / 64] |= 1 << (at % 64);
         Some(Place(at as u32))
@@ -454,6 +460,26 @@ impl Books {
         };
         self.first[at] = row;
         (news, false)
+    }
+
+    /// Of `news` beyond what is recent of it, the reporter's even share was refilled while it said
+    /// nothing. Where the bucket was full meanwhile, that refill is not in our level; so these tokens
+    /// are taken off as of when the reporter was last heard. How many they are.
+    fn take_old(
+        &mut self,
+        now: Moment,
+        meter: &Meter,
+        at: usize,
+        (news, recent): (u32, u32),
+        gone: Duration,
+    ) -> u32 {
+        let old = news.saturating_sub(recent);
+        if old == 0 || !meter.refills() || self.level(now, meter, at) < meter.burst() / 2.0 {
+            return 0;
+        }
+        let then = now.ticks.saturating_sub(ticks_of(gone));
+        self.used[at] = meter.debit(self.used[at], then, f64::from(old)).max(self.used[at]);
+        old
     }
 
     /// While the books are new to a key: the lowest level that a reporter holds.

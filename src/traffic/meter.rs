@@ -269,7 +269,8 @@ impl Window {
 }
 
 /// The ticks of `span`, as far as they can be counted.
-pub(super) fn ticks_of(span: Duration) -> Ticks {
+/// A span of time in ticks.
+pub fn ticks_of(span: Duration) -> Ticks {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX / 128).min(u64::MAX / 128) * PER_NANOSECOND
 }
 

