@@ -37,7 +37,7 @@ use super::meter::{Meter, Ticks, Used, duration, ticks, ticks_of};
 use super::networks::Networks;
 use super::plan::{Action, Consistency, LimitKey, LimitPlan, OnIsolated, OnPartition};
 use super::queue::{Queue, QueuePlace};
-use super::table::{Entry, Leaver, Past, Place, Set, Slot, Table, TableKey};
+use super::table::{Entry, Fetch, Leaver, Past, Place, Set, Slot, Table, TableKey};
 use super::window::{Alone, Company, Level, Report};
 use crate::base::KeyHash;
 use crate::base::id::stable_hash;
@@ -150,6 +150,13 @@ impl Limiter {
         }
     }
 
+    /// The same, but the part of its table that a decision needs is fetched by `fetch` while what
+    /// needs no memory is done.
+    pub fn fetching(mut self, fetch: Fetch) -> Self {
+        self.table.fetch_by(fetch);
+        self
+    }
+
     /// May `client` come in? Takes a token if so. Never waits for anything but another decision in
     /// the same set, and allocates nothing. In shadow mode everybody may.
     pub fn admit(&self, client: IpAddr, now: Instant) -> Decision {
@@ -228,10 +235,11 @@ impl Limiter {
     /// As [`Limiter::admit`], without counting refusals.
     pub(super) fn ask(&self, client: IpAddr, now: Instant) -> Decision {
         let Some(key) = self.key(client) else { return Decision::Admit };
-        let now = self.ticks(now);
-        let Some(meter) = self.meter() else { return Decision::Refuse { retry_after: DENIED } };
         let key = TableKey::new(key.0);
         let at = self.table.set_of(key);
+        self.table.soon(at);
+        let now = self.ticks(now);
+        let Some(meter) = self.meter() else { return Decision::Refuse { retry_after: DENIED } };
         let counts = self.counts.at(at);
         // A full bucket has a token, whatever the quota.
         let newcomer = meter.full(now);

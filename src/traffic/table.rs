@@ -20,6 +20,7 @@
 //! (`base`), and a newcomer begins there. So a key that comes back, which is always to the same
 //! set, begins at or above everything told of it before.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -46,10 +47,15 @@ impl TableKey {
     }
 }
 
+/// Has a range of addresses fetched while its caller goes on. Advice: a table answers alike whether
+/// it is heard or not.
+pub type Fetch = fn(Range<usize>);
+
 #[derive(Debug)]
 pub(super) struct Table {
     sets: Box<[Aligned]>,
     secret: u64,
+    fetch: Fetch,
     /// No newcomer's total begins below it.
     floor: AtomicU64,
 }
@@ -60,6 +66,9 @@ pub(super) struct Table {
 struct Aligned(Mutex<Set>);
 
 const _: () = assert!(size_of::<Aligned>() == 6 * 64);
+
+/// Bytes of a set that a decision may read: up to the last slot.
+const DECISION: usize = 5 * 64;
 
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -130,8 +139,14 @@ impl Table {
         Table {
             sets: (0..sets).map(|_| Aligned::default()).collect(),
             secret,
+            fetch: |_| {},
             floor: AtomicU64::new(0),
         }
+    }
+
+    /// Has sets fetched by `fetch`, before they are read.
+    pub(super) fn fetch_by(&mut self, fetch: Fetch) {
+        self.fetch = fetch;
     }
 
     pub(super) fn sets(&self) -> usize {
@@ -147,6 +162,12 @@ impl Table {
     pub(super) fn set_of(&self, key: TableKey) -> usize {
         let hash = stable_hash(self.secret, &key.0.to_le_bytes());
         ((u128::from(hash) * self.sets.len() as u128) >> 64) as usize
+    }
+
+    /// A decision will read this set in a moment.
+    pub(super) fn soon(&self, at: usize) {
+        let start = (&raw const self.sets[at]).addr();
+        (self.fetch)(start..start + DECISION);
     }
 
     pub(super) fn set(&self, at: usize) -> &Mutex<Set> {

@@ -24,6 +24,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tidegate::base::{LimitId, publish_and_view};
 use tidegate::cluster::acts::MOST_BANS;
+use tidegate::net::fetch_soon;
 use tidegate::traffic::{
     Action, Algorithm, Bans, Decision, LimitKey, LimitPlan, LimitScope, Limiter, Quota, Sharing,
 };
@@ -85,7 +86,7 @@ fn main() -> ExitCode {
 /// What a decision costs with room for `max_keys`; whether that is within the bar.
 fn decide(name: &str, max_keys: u32) -> bool {
     let start = Instant::now();
-    let limiter = Limiter::new(plan(max_keys), 1, 2, start);
+    let limiter = Limiter::new(plan(max_keys), 1, 2, start).fetching(fetch_soon);
     for n in 0..KEYS {
         limiter.admit(client(n), start);
     }
