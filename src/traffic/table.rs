@@ -2,7 +2,7 @@
 //! flood.
 //!
 //! ```text
-//!   key ─ SipHash under the node's secret ─▶ one set of WAYS slots, under one small lock
+//!   key ─ spread by the node's secret ─▶ one set of WAYS slots, under one small lock
 //!
 //!   cache line   0             1 2 3 4 (half)       (half) 5
 //!   set        │ lock, 7 keys │ 7 slots of 32 B  ···│··· 7 pasts of 12 B, base │    55 B per key
@@ -54,10 +54,33 @@ pub type Fetch = fn(Range<usize>);
 #[derive(Debug)]
 pub(super) struct Table {
     sets: Box<[Aligned]>,
-    secret: u64,
+    spread: Spread,
     fetch: Fetch,
     /// No newcomer's total begins below it.
     floor: AtomicU64,
+}
+
+/// Spreads keys over the sets: strongly universal multiply-shift (M. Dietzfelbinger, *Universal
+/// hashing and k-wise independent random variables via integer arithmetic without primes*, 1996).
+/// Whoever does not know the factors cannot name two keys that share a set more often than chance
+/// has it. Keys are SipHashes already, so clients cannot choose them anyway; only who knows the
+/// cluster's salt could.
+#[derive(Debug)]
+struct Spread {
+    factor: u128,
+    summand: u128,
+}
+
+impl Spread {
+    fn new(secret: u64) -> Self {
+        let half = |n: u8| u128::from(stable_hash(secret, &[n]));
+        Spread { factor: half(0) << 64 | half(1), summand: half(2) << 64 | half(3) }
+    }
+
+    fn of(&self, key: TableKey) -> u64 {
+        let sum = u128::from(key.0).wrapping_mul(self.factor).wrapping_add(self.summand);
+        (sum >> 64) as u64
+    }
 }
 
 /// A set begins with a cache line.
@@ -138,7 +161,7 @@ impl Table {
         let sets = keys.div_ceil(WAYS).max(1);
         Table {
             sets: (0..sets).map(|_| Aligned::default()).collect(),
-            secret,
+            spread: Spread::new(secret),
             fetch: |_| {},
             floor: AtomicU64::new(0),
         }
@@ -160,8 +183,7 @@ impl Table {
 
     /// Which set `key` belongs to: nobody outside this node can tell.
     pub(super) fn set_of(&self, key: TableKey) -> usize {
-        let hash = stable_hash(self.secret, &key.0.to_le_bytes());
-        ((u128::from(hash) * self.sets.len() as u128) >> 64) as usize
+        ((u128::from(self.spread.of(key)) * self.sets.len() as u128) >> 64) as usize
     }
 
     /// A decision will read this set in a moment.
@@ -427,6 +449,21 @@ mod tests {
             panic!("no place")
         };
         assert_eq!(entry.slot.total, 9_000);
+    }
+
+    #[test]
+    fn keys_in_any_row_spread_evenly_over_the_sets() {
+        let table = Table::new(1 << 13, 5);
+        let number = table.sets();
+        // One after another, far apart, and differing in their highest bits alone.
+        for step in [1, 1 << 20, 0x9e37_79b9_7f4a_7c15, 1 << 48] {
+            let mut keys = vec![0u32; number];
+            for n in 1..=10 * number as u64 {
+                keys[table.set_of(TableKey::new(n.wrapping_mul(step)))] += 1;
+            }
+            let most = *keys.iter().max().unwrap();
+            assert!(most <= 40, "{most} of 10 in one set, {step} apart");
+        }
     }
 
     #[test]
