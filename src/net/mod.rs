@@ -1,8 +1,9 @@
-//! Sockets: options, listeners that never die, relay and splice, names. The only room with
-//! `unsafe`.
+//! Sockets: options, listeners that never die, relay and splice, names; and what else is asked of the
+//! system. The only room with `unsafe`.
 
 pub mod connect;
 pub mod descriptors;
+pub mod fetch;
 pub mod listener;
 pub mod options;
 pub mod priority;
@@ -11,6 +12,7 @@ pub mod resolver;
 
 pub use connect::{connect, is_own_lack};
 pub use descriptors::{connections_for, raise_descriptor_limit};
+pub use fetch::fetch_soon;
 pub use listener::{PauseCause, Pauses, poll_accept};
 pub use options::{Keepalive, TcpOptions, bind_listener, bind_listeners, bind_udp};
 pub use priority::run_first;

@@ -8,7 +8,7 @@ use crate::balance::Tally;
 use crate::base::time;
 use crate::config::Plan;
 use crate::health::{Peers, Verdicts};
-use crate::net::Resolver;
+use crate::net::{Resolver, fetch_soon};
 use crate::proxy::{AccessLog, AccessLogPlan, Rule, RulePlan, Snapshot};
 use crate::traffic::{
     Access, BandwidthPlan, Caps, CapsPlan, ClientPacers, Holdings, Limiter, Limits, Origin,
@@ -68,7 +68,8 @@ fn build_rule(plan: &RulePlan, previous: &Snapshot, rooms: &Rooms) -> Arc<Rule> 
             None => plan
                 .rate_limit
                 .clone()
-                .map(|limit| Arc::new(Limiter::new(limit, rooms.salt, rooms.secret, origin()))),
+                .map(|limit| Limiter::new(limit, rooms.salt, rooms.secret, origin()))
+                .map(|limiter| Arc::new(limiter.fetching(fetch_soon))),
         },
         client_pacers: match same(|old, new| {
             old.bandwidth.client == new.bandwidth.client

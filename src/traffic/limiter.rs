@@ -37,7 +37,7 @@ use super::meter::{Meter, Ticks, Used, duration, ticks, ticks_of};
 use super::networks::Networks;
 use super::plan::{Action, Consistency, LimitKey, LimitPlan, OnIsolated, OnPartition};
 use super::queue::{Queue, QueuePlace};
-use super::table::{Place, Set, Slot, Table, TableKey};
+use super::table::{Entry, Fetch, Leaver, Past, Place, Set, Slot, Table, TableKey};
 use super::window::{Alone, Company, Level, Report};
 use crate::base::KeyHash;
 use crate::base::id::stable_hash;
@@ -150,6 +150,13 @@ impl Limiter {
         }
     }
 
+    /// The same, but the part of its table that a decision needs is fetched by `fetch` while what
+    /// needs no memory is done.
+    pub fn fetching(mut self, fetch: Fetch) -> Self {
+        self.table.fetch_by(fetch);
+        self
+    }
+
     /// May `client` come in? Takes a token if so. Never waits for anything but another decision in
     /// the same set, and allocates nothing. In shadow mode everybody may.
     pub fn admit(&self, client: IpAddr, now: Instant) -> Decision {
@@ -228,10 +235,11 @@ impl Limiter {
     /// As [`Limiter::admit`], without counting refusals.
     pub(super) fn ask(&self, client: IpAddr, now: Instant) -> Decision {
         let Some(key) = self.key(client) else { return Decision::Admit };
-        let now = self.ticks(now);
-        let Some(meter) = self.meter() else { return Decision::Refuse { retry_after: DENIED } };
         let key = TableKey::new(key.0);
         let at = self.table.set_of(key);
+        self.table.soon(at);
+        let now = self.ticks(now);
+        let Some(meter) = self.meter() else { return Decision::Refuse { retry_after: DENIED } };
         let counts = self.counts.at(at);
         // A full bucket has a token, whatever the quota.
         let newcomer = meter.full(now);
@@ -241,17 +249,17 @@ impl Limiter {
         if self.strict() {
             return self.ask_owner(&mut set, key, &meter, at, now);
         }
-        let slot = match set.place(key, newcomer, self.table.floor()) {
-            Place::Known(slot) => {
-                match meter.take(slot.used, now) {
-                    Ok(used) => slot.used = used,
+        let entry = match set.place(key, newcomer, self.table.floor()) {
+            Place::Known(entry) => {
+                match meter.take(entry.slot.used, now) {
+                    Ok(used) => entry.slot.used = used,
                     Err(early) => return Decision::Refuse { retry_after: duration(early) },
                 }
-                slot
+                entry
             }
-            Place::New(slot, leaver) => {
-                self.settle(slot, leaver, at, now);
-                slot
+            Place::New(entry, leaver) => {
+                self.settle(entry.slot, leaver, at, now);
+                entry
             }
             Place::NoRoom => {
                 add(&counts.untracked, 1);
@@ -259,7 +267,7 @@ impl Limiter {
                 return Decision::Admit;
             }
         };
-        self.note(slot, &meter, at, now);
+        self.note(entry, &meter, at, now);
         drop(set);
         add(&counts.admitted, 1);
         Decision::Admit
@@ -277,13 +285,13 @@ impl Limiter {
         if now < self.blind_until.load(Ordering::Relaxed) {
             return self.admit_share(set, key, meter, at, now);
         }
-        let Some(slot) = set.find(key) else {
+        let Some(Entry { slot, past }) = set.find(key) else {
             let (limit, key, total) = (self.plan.id, KeyHash(key.hash()), self.table.floor());
             let (tenure, recent, level) = (0, 0, None);
             return Decision::Ask(Ask::Token(Report { limit, key, total, tenure, recent, level }));
         };
         match meter.take(slot.used, now) {
-            Ok(_) => Decision::Ask(Ask::Token(self.report_of(key, slot, meter, now))),
+            Ok(_) => Decision::Ask(Ask::Token(self.report_of(key, slot, past, meter, now))),
             Err(early) => Decision::Refuse { retry_after: duration(early) },
         }
     }
@@ -307,11 +315,11 @@ impl Limiter {
         };
         let level = if level.is_finite() { level } else { 0.0 };
         let used = meter.at_level(level, now);
-        let slot = match set.place(key, used, self.table.floor()) {
-            Place::Known(slot) => slot,
-            Place::New(slot, leaver) => {
-                self.settle(slot, leaver, at, now);
-                slot
+        let entry = match set.place(key, used, self.table.floor()) {
+            Place::Known(entry) => entry,
+            Place::New(entry, leaver) => {
+                self.settle(entry.slot, leaver, at, now);
+                entry
             }
             // A table full of emptier buckets: the owner's word holds all the same.
             Place::NoRoom if granted => {
@@ -323,11 +331,11 @@ impl Limiter {
                 return Decision::Refuse { retry_after: self.until_one(&meter, used, now) };
             }
         };
-        slot.used = used;
+        entry.slot.used = used;
         if !granted {
             return Decision::Refuse { retry_after: self.until_one(&meter, used, now) };
         }
-        self.note(slot, &meter, at, now);
+        self.note(entry, &meter, at, now);
         drop(set);
         add(&self.counts.at(at).admitted, 1);
         Decision::Admit
@@ -343,21 +351,21 @@ impl Limiter {
         now: Ticks,
     ) -> Decision {
         let share = (meter.burst() / f64::from(self.nodes())).max(1.0);
-        let slot = match set.place(key, meter.full(now), self.table.floor()) {
-            Place::Known(slot) => slot,
-            Place::New(slot, leaver) => {
-                self.settle(slot, leaver, at, now);
-                slot
+        let entry = match set.place(key, meter.full(now), self.table.floor()) {
+            Place::Known(entry) => entry,
+            Place::New(entry, leaver) => {
+                self.settle(entry.slot, leaver, at, now);
+                entry
             }
             Place::NoRoom => return Decision::Refuse { retry_after: DENIED },
         };
-        if meter.own(slot.own, now, self.nodes()) + 1.0 > share {
+        if meter.own(entry.slot.own, now, self.nodes()) + 1.0 > share {
             let rate = meter.rate() / f64::from(self.nodes());
             let retry_after = if rate > 0.0 { Duration::from_secs_f64(1.0 / rate) } else { DENIED };
             return Decision::Refuse { retry_after: retry_after.min(10 * DENIED) };
         }
-        slot.used = meter.debit(slot.used, now, 1.0);
-        self.note(slot, meter, at, now);
+        entry.slot.used = meter.debit(entry.slot.used, now, 1.0);
+        self.note(entry, meter, at, now);
         add(&self.counts.at(at).admitted, 1);
         Decision::Admit
     }
@@ -385,14 +393,11 @@ impl Limiter {
     }
 
     /// Notes in the ledger that a token was taken.
-    fn note(&self, slot: &mut Slot, meter: &Meter, at: usize, now: Ticks) {
-        slot.own = meter.add_own(slot.own, now, self.nodes());
-        slot.total += 1;
-        slot.tenure = slot.tenure.saturating_add(1);
-        slot.unsaid = slot.unsaid.saturating_add(1);
-        slot.unacked = slot.unacked.saturating_add(1);
+    fn note(&self, mut entry: Entry<'_>, meter: &Meter, at: usize, now: Ticks) {
+        entry.slot.own = meter.add_own(entry.slot.own, now, self.nodes());
+        entry.count();
         self.dirty.mark(at);
-        if f64::from(slot.unsaid) >= self.threshold(slot, meter, now) {
+        if f64::from(entry.slot.unsaid()) >= self.threshold(entry.slot, meter, now) {
             self.urgent.mark(at);
             if let Some(bell) = self.bell.get() {
                 bell.ring();
@@ -418,20 +423,20 @@ impl Limiter {
         let at = self.table.set_of(key);
         let mut set = self.table.set(at).lock();
         // A key that has left the table meanwhile had hardly been used.
-        let Some(slot) = set.find(key) else { return };
-        let unsynced = (slot.total as u32).wrapping_sub(told.acked).min(slot.tenure);
-        if unsynced > slot.unacked || !told.level.is_finite() {
+        let Some(Entry { slot, past }) = set.find(key) else { return };
+        let unsynced = (slot.total as u32).wrapping_sub(told.acked).min(past.tenure(slot));
+        if unsynced > past.unacked(slot) || !told.level.is_finite() {
             // Overtaken by a newer answer.
             return;
         }
-        slot.unacked = unsynced;
-        slot.remote = told.remote;
+        past.ack(slot, unsynced);
+        past.remote = told.remote;
         let unknown = f64::from(unsynced).min(meter.own(slot.own, now, self.nodes()));
         let (held, level) = (meter.level(slot.used, now), f64::from(told.level) - unknown);
         slot.used = meter.at_level(level, now);
         if f64::from(told.level) < meter.burst() / 2.0 {
             slot.hot_at = tenths(now);
-            if slot.unsaid > 0 {
+            if slot.unsaid() > 0 {
                 // It was quiet perhaps, and is not any more.
                 self.dirty.mark(at);
             }
@@ -454,22 +459,23 @@ impl Limiter {
         let mut held = meter.burst();
         let mut set = self.table.set(at).lock();
         let slot = match set.place(key, newcomer, self.table.floor()) {
-            Place::Known(slot) => {
+            Place::Known(Entry { slot, past }) => {
                 // What is held and was not reported is not in the owner's level.
-                let unknown = f64::from(slot.unacked).min(meter.own(slot.own, now, self.nodes()));
+                let unknown =
+                    f64::from(past.unacked(slot)).min(meter.own(slot.own, now, self.nodes()));
                 let told = meter.at_level(f64::from(level) - unknown, now);
                 held = meter.level(slot.used, now);
                 slot.used = slot.used.max(told);
                 slot
             }
-            Place::New(slot, leaver) => {
-                self.settle(slot, leaver, at, now);
-                slot
+            Place::New(entry, leaver) => {
+                self.settle(entry.slot, leaver, at, now);
+                entry.slot
             }
             Place::NoRoom => return,
         };
         slot.hot_at = tenths(now);
-        if slot.unsaid > 0 {
+        if slot.unsaid() > 0 {
             self.dirty.mark(at);
         }
         let fell = held - meter.level(slot.used, now);
@@ -483,9 +489,9 @@ impl Limiter {
         let Some(meter) = self.meter() else { return };
         let key = TableKey::new(key.0);
         let mut set = self.table.set(self.table.set_of(key)).lock();
-        let Some(slot) = set.find(key) else { return };
+        let Some(Entry { slot, past }) = set.find(key) else { return };
         // The others cannot take more than comes back.
-        let tokens = f64::from(slot.remote).min(meter.rate()) * during.as_secs_f64();
+        let tokens = f64::from(past.remote).min(meter.rate()) * during.as_secs_f64();
         slot.used = meter.debit(slot.used, now, tokens);
     }
 
@@ -495,9 +501,9 @@ impl Limiter {
         let meter = self.meter()?;
         let key = TableKey::new(key.0);
         let mut set = self.table.set(self.table.set_of(key)).lock();
-        let slot = set.find(key)?;
-        (slot.unsaid, slot.said_at) = (0, milliseconds(now));
-        Some(self.report_of(key, slot, &meter, now))
+        let Entry { slot, past } = set.find(key)?;
+        slot.say(milliseconds(now));
+        Some(self.report_of(key, slot, past, &meter, now))
     }
 
     /// Moves reports to `out` until it holds `most`: of keys with something unsaid when `all` is
@@ -528,9 +534,9 @@ impl Limiter {
         }
         let mut again = Visit::Done;
         let mut set = self.table.set(at).lock();
-        for (key, slot) in set.entries() {
+        for (key, Entry { slot, past }) in set.entries() {
             let least = if all { 1.0 } else { self.threshold(slot, meter, now) };
-            if f64::from(slot.unsaid) < least || self.is_quiet(slot, meter, now) {
+            if f64::from(slot.unsaid()) < least || self.is_quiet(slot, meter, now) {
                 continue;
             }
             if !all && milliseconds(now).wrapping_sub(slot.said_at) < PAUSE {
@@ -540,40 +546,47 @@ impl Limiter {
             if out.len() >= most {
                 return Visit::Stop;
             }
-            out.push(self.report_of(key, slot, meter, now));
-            (slot.unsaid, slot.said_at) = (0, milliseconds(now));
+            out.push(self.report_of(key, slot, past, meter, now));
+            slot.say(milliseconds(now));
         }
         again
     }
 
     /// A key has just got its slot, which `leaver` had before.
-    fn settle(&self, slot: &mut Slot, leaver: Option<(TableKey, Slot)>, at: usize, now: Ticks) {
+    fn settle(&self, slot: &mut Slot, leaver: Option<Leaver>, at: usize, now: Ticks) {
         slot.said_at = milliseconds(now).wrapping_sub(PAUSE);
         slot.hot_at = tenths(now).wrapping_sub(HOT);
-        let Some((key, leaver)) = leaver else {
+        let Some(Leaver { key, slot, past }) = leaver else {
             add(&self.counts.at(at).keys, 1);
             return;
         };
         let Some(meter) = self.meter() else { return };
-        if leaver.unsaid == 0 || leaver.used <= meter.full(now) {
+        if slot.unsaid() == 0 || slot.used <= meter.full(now) {
             return;
         }
         // The lock is held by a drain at most; nobody waits for that here.
         match self.leavers.try_lock() {
             Some(mut leavers) if leavers.len() < LEAVERS => {
-                leavers.push(self.report_of(key, &leaver, &meter, now));
+                leavers.push(self.report_of(key, &slot, &past, &meter, now));
             }
-            _ => add(&self.counts.at(at).untold, u64::from(leaver.unsaid)),
+            _ => add(&self.counts.at(at).untold, u64::from(slot.unsaid())),
         }
     }
 
-    fn report_of(&self, key: TableKey, slot: &Slot, meter: &Meter, now: Ticks) -> Report {
-        let answered = slot.unacked < slot.tenure;
+    fn report_of(
+        &self,
+        key: TableKey,
+        slot: &Slot,
+        past: &Past,
+        meter: &Meter,
+        now: Ticks,
+    ) -> Report {
+        let answered = past.unacked(slot) < past.tenure(slot);
         Report {
             limit: self.plan.id,
             key: KeyHash(key.hash()),
             total: slot.total,
-            tenure: slot.tenure,
+            tenure: past.tenure(slot),
             recent: meter.own(slot.own, now, self.nodes()).round() as u32,
             level: answered.then(|| meter.level(slot.used, now) as f32),
         }

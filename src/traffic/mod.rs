@@ -47,4 +47,5 @@ pub use plan::{
 };
 pub use queue::QueuePlace;
 pub use shared_pace::{Demand, Paced, SharedPace};
+pub use table::Fetch;
 pub use window::{Alone, Company, Counting, Ledger, Level, Levels, Report};
