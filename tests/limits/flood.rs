@@ -14,7 +14,7 @@ const FLOOD: u32 = 1_000_000;
 const ABUSERS: u32 = 20;
 const LEGAL: u32 = 200;
 
-fn plan(rate: f64, burst: f64, max_keys: u32) -> LimitPlan {
+pub(crate) fn plan(rate: f64, burst: f64, max_keys: u32) -> LimitPlan {
     LimitPlan {
         id: LimitId(1),
         algorithm: Algorithm::TokenBucket(Quota { rate, burst }),
