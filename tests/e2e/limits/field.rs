@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tempfile::TempDir;
+use tidegate::node::keys::generate;
+
 use super::arrivals::Arrival;
 use super::bars::Limit;
 use super::offer::{Targets, Try, offer};
@@ -74,6 +77,7 @@ pub(crate) struct Field {
     rules: Vec<(Rule, Arc<Targets>)>,
     host: Host,
     _backend: Backend,
+    _keys: TempDir,
     _space: Space,
 }
 
@@ -88,17 +92,21 @@ pub(crate) struct Run {
 }
 
 impl Field {
-    /// Starts everything and waits until all see each other.
+    /// Starts everything, with sealed gossip, and waits until all see each other.
     pub(crate) fn start(nodes: usize, rules: &[Rule]) -> Field {
         let space = Space::new();
         let host = Host::netns(format!("/run/netns/{}", space.0));
         let backend = Backend::start(host.clone(), at(200, BACKEND), "b1", &["--greet"]);
+        let keys = tempfile::tempdir().unwrap();
+        let keys_file = keys.path().join("cluster.keys");
+        generate(&keys_file).unwrap();
         let peers: Vec<String> = (1..=nodes).map(|i| format!("\"{}\"", at(i, GOSSIP))).collect();
         let mut field = Field {
             nodes: Vec::new(),
             rules: Vec::new(),
             host: host.clone(),
             _backend: backend,
+            _keys: keys,
             _space: space,
         };
         for node in 1..=nodes {
@@ -117,9 +125,10 @@ impl Field {
                 );
             }
             body += &format!(
-                "cluster:\n  bind_addr: \"{}\"\n  peers: [{}]\n  node_name: n{node}\n",
+                "cluster:\n  bind_addr: \"{}\"\n  peers: [{}]\n  node_name: n{node}\n  keys_file: \"{}\"\n",
                 at(node, GOSSIP),
-                peers.join(", ")
+                peers.join(", "),
+                keys_file.display()
             );
             field.nodes.push(Node::launch(host.clone(), &format!("n{node}"), &body));
         }
