@@ -149,9 +149,13 @@ impl Machine {
 
     /// Says to `peer` what all acts amount to.
     pub(super) fn beat_acts(&mut self, now: Instant, peer: Identity) {
-        let Digest { count, hash } = self.rooms.acts.digest();
-        let beat = Record::ActsBeat(ActsBeat { count, hash }).bytes();
+        let beat = Record::ActsBeat(self.acts_beat()).bytes();
         self.send(now, Kind::Acts, peer, &beat, Priority::Views);
+    }
+
+    pub(super) fn acts_beat(&self) -> ActsBeat {
+        let Digest { count, hash } = self.rooms.acts.digest();
+        ActsBeat { count, hash }
     }
 
     pub(super) fn hear_acts_beat(&mut self, now: Instant, peer: Identity, theirs: ActsBeat) {

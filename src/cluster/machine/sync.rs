@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 
-use super::view::MEMBER;
+use super::view::sum_of;
 use super::{Machine, Output};
-use crate::base::id::stable_hash;
 use crate::base::{Actor, NodeId};
-use crate::cluster::acts::{ActsBeat, AskActs, Digest, Row, Store};
+use crate::cluster::acts::{AskActs, Row, Store};
 use crate::cluster::budget::Priority;
 use crate::cluster::figures::SyncFigures;
 use crate::cluster::identity::Identity;
@@ -20,7 +19,7 @@ use crate::cluster::private::is_public;
 use crate::cluster::sync::{Session, StreamId};
 use crate::cluster::wire::records::{Meta, Record, StateBeat, ViewPart, records};
 use crate::cluster::wire::stream::{FRAME, Greeting, HELLO};
-use crate::cluster::wire::{Kind, MAX_PAYLOAD, PLAINTEXT, Reason};
+use crate::cluster::wire::{Kind, PLAINTEXT, Reason};
 
 /// Between two calls, times log2 of the number of nodes: the newest state costs all the same.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -302,12 +301,11 @@ impl Machine {
     }
 
     fn state_beat(&self) -> StateBeat {
-        let Digest { count, hash } = self.rooms.acts.digest();
-        let metas = self.metas().iter().fold(0, |sum: u64, meta| {
-            let salt = meta.actor.node.0 ^ meta.actor.boot.bits().rotate_left(32);
-            sum.wrapping_add(stable_hash(salt, &meta.seq.to_be_bytes()))
-        });
-        StateBeat { view: self.view_beat(false), metas, acts: ActsBeat { count, hash } }
+        let metas = self
+            .metas()
+            .iter()
+            .fold(0, |sum: u64, meta| sum.wrapping_add(sum_of(meta.actor, meta.seq)));
+        StateBeat { view: self.view_beat(false), metas, acts: self.acts_beat() }
     }
 
     /// Of all active members, this one first.
@@ -324,9 +322,7 @@ impl Machine {
         let own = self.state_beat();
         let mut told = Vec::new();
         if (own.view.count, own.view.hash) != (theirs.view.count, theirs.view.hash) {
-            for members in self.driver.view().chunks((MAX_PAYLOAD - 8) / MEMBER) {
-                told.push(Record::ViewPart(ViewPart { members: members.to_vec() }).bytes());
-            }
+            told.extend(self.view_parts());
         }
         if own.metas != theirs.metas {
             told.extend(self.metas().into_iter().map(|meta| Record::Meta(meta).bytes()));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rand::seq::IndexedRandom;
 
 use super::Machine;
+use crate::base::Actor;
 use crate::base::id::stable_hash;
 use crate::cluster::budget::Priority;
 use crate::cluster::identity::Identity;
@@ -21,7 +22,7 @@ const EAGERNESS: Duration = Duration::from_secs(1);
 /// Between two full views told: a storm of joins costs a bounded number of bytes.
 const BETWEEN: Duration = Duration::from_millis(50);
 /// Bytes of a member at most: ids, an IPv6 address, generation, incarnation, state.
-pub(super) const MEMBER: usize = 52;
+const MEMBER: usize = 52;
 
 /// When to compare.
 #[derive(Debug)]
@@ -41,6 +42,12 @@ impl Compare {
         self.eager_until = now + EAGERNESS;
         self.next = self.next.min(now + EAGER);
     }
+}
+
+/// What `number` of `actor` adds to a sum over all actors, in any order.
+pub(super) fn sum_of(actor: Actor, number: u64) -> u64 {
+    let salt = actor.node.0 ^ actor.boot.bits().rotate_left(32);
+    stable_hash(salt, &number.to_be_bytes())
 }
 
 impl Machine {
@@ -70,10 +77,16 @@ impl Machine {
         let view = self.driver.view();
         let hash = view.iter().fold(0, |hash: u64, member| {
             let Identity { actor, generation, .. } = member.id();
-            let salt = actor.node.0 ^ actor.boot.bits().rotate_left(32);
-            hash.wrapping_add(stable_hash(salt, &generation.to_be_bytes()))
+            hash.wrapping_add(sum_of(*actor, *generation))
         });
         ViewBeat { count: view.len() as u32, hash, answer }
+    }
+
+    /// Our view, a record per datagram.
+    pub(super) fn view_parts(&self) -> Vec<Vec<u8>> {
+        let view = self.driver.view();
+        let part = |members: &[_]| Record::ViewPart(ViewPart { members: members.to_vec() }).bytes();
+        view.chunks((MAX_PAYLOAD - 8) / MEMBER).map(part).collect()
     }
 
     /// A peer told what its view amounts to.
@@ -87,8 +100,7 @@ impl Machine {
             return;
         }
         self.compare.told = Some(now);
-        for members in self.driver.view().chunks((MAX_PAYLOAD - 8) / MEMBER) {
-            let part = Record::ViewPart(ViewPart { members: members.to_vec() }).bytes();
+        for part in self.view_parts() {
             self.send(now, Kind::View, peer, &part, Priority::Views);
         }
         if !beat.answer {

@@ -203,26 +203,22 @@ impl Field {
 
     /// Even and odd nodes do not hear each other any more.
     pub(crate) fn cut(&self) {
-        for one in 0..self.nodes.len() {
-            for other in (0..self.nodes.len()).filter(|other| (one + other) % 2 == 1) {
-                let (from, to) = (at(one + 1, 0).ip(), at(other + 1, 0).ip());
-                self.iptables(&format!("-I INPUT -p udp -s {from} -d {to} -j DROP"));
-                self.iptables(&format!(
-                    "-I INPUT -p tcp -s {from} -d {to} --dport {GOSSIP} -j DROP"
-                ));
-            }
-        }
+        self.between_halves("-I");
     }
 
     /// Undoes [`Field::cut`].
     pub(crate) fn heal(&self) {
+        self.between_halves("-D");
+    }
+
+    /// Inserts or deletes what keeps the gossip of even and odd nodes apart.
+    fn between_halves(&self, change: &str) {
         for one in 0..self.nodes.len() {
             for other in (0..self.nodes.len()).filter(|other| (one + other) % 2 == 1) {
                 let (from, to) = (at(one + 1, 0).ip(), at(other + 1, 0).ip());
-                self.iptables(&format!("-D INPUT -p udp -s {from} -d {to} -j DROP"));
-                self.iptables(&format!(
-                    "-D INPUT -p tcp -s {from} -d {to} --dport {GOSSIP} -j DROP"
-                ));
+                for what in ["-p udp".to_owned(), format!("-p tcp --dport {GOSSIP}")] {
+                    self.iptables(&format!("{change} INPUT {what} -s {from} -d {to} -j DROP"));
+                }
             }
         }
     }
