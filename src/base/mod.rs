@@ -5,6 +5,7 @@ pub mod addr;
 pub mod cell;
 pub mod drain;
 pub mod id;
+pub mod identity;
 pub mod share;
 pub mod tasks;
 pub mod time;
@@ -15,5 +16,6 @@ pub use drain::{Drain, Draining, drain_signal};
 pub use id::{
     Actor, BackendKey, BootId, KeyHash, LimitId, NodeId, NodeName, RuleName, stable_hash,
 };
+pub use identity::Identity;
 pub use share::Share;
 pub use tasks::spawn_supervised;

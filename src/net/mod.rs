@@ -7,8 +7,10 @@ pub mod fetch;
 pub mod listener;
 pub mod options;
 pub mod priority;
+pub mod proxy_header;
 pub mod relay;
 pub mod resolver;
+pub mod tls;
 
 pub use connect::{connect, is_own_lack};
 pub use descriptors::{connections_for, raise_descriptor_limit};
@@ -16,5 +18,6 @@ pub use fetch::fetch_soon;
 pub use listener::{PauseCause, Pauses, poll_accept};
 pub use options::{Keepalive, TcpOptions, bind_listener, bind_listeners, bind_udp};
 pub use priority::run_first;
+pub use proxy_header::HeaderVersion;
 pub use relay::{End, Meter, Side, Terms, relay};
 pub use resolver::{ResolveError, Resolved, Resolver};

@@ -6,11 +6,13 @@
 //! a reload that changes this very backend so ends it there.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::{Endpoint, RuleName, stable_hash};
 use crate::cluster::acts::{Act, Order, Place, Store, Subject};
 use crate::config::Plan;
+use crate::net::tls::OriginatePlan;
 use crate::proxy::RulePlan;
 use crate::upstream::BackendPlan;
 
@@ -75,7 +77,9 @@ pub(super) fn laid(plan: &Plan, store: &Store, now: Instant) -> Plan {
             }
             let backends = &mut rule.pool.backends;
             match act.order {
-                Order::Add { weight } => added.push(new(&place.backend, weight)),
+                Order::Add { weight } => {
+                    added.push(new(&place.backend, weight, rule.pool.tls.as_ref()));
+                }
                 Order::Remove { .. } => backends.retain(|known| known.address != place.backend),
                 Order::Weight { weight, .. } => {
                     let changed = backends.iter_mut().find(|known| known.address == place.backend);
@@ -91,8 +95,8 @@ pub(super) fn laid(plan: &Plan, store: &Store, now: Instant) -> Plan {
     plan
 }
 
-fn new(backend: &Endpoint, weight: u32) -> BackendPlan {
-    BackendPlan { address: backend.clone(), weight, backup: false, max_connections: None }
+fn new(backend: &Endpoint, weight: u32, tls: Option<&Arc<OriginatePlan>>) -> BackendPlan {
+    BackendPlan { weight, tls: tls.cloned(), ..BackendPlan::new(backend.clone()) }
 }
 
 /// Which backends of the rule `file` take no new connections.

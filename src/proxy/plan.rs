@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::base::RuleName;
-use crate::traffic::{AccessPlan, BandwidthPlan, CapsPlan, LimitPlan};
+use crate::net::tls::TlsPlan;
+use crate::traffic::{AccessPlan, AuthorizationPlan, BandwidthPlan, CapsPlan, LimitPlan};
 use crate::upstream::PoolPlan;
 
 /// One rule.
@@ -27,6 +30,12 @@ pub struct RulePlan {
     pub bandwidth: BandwidthPlan,
     /// By network.
     pub access: AccessPlan,
+    /// Peers that begin with a PROXY header, and no others may connect; `None`: nobody does.
+    pub proxy_from: Option<Vec<IpNet>>,
+    /// TLS with clients; `None`: none.
+    pub tls: Option<TlsPlan>,
+    /// By identity; `None`: everybody may use every backend.
+    pub authorization: Option<AuthorizationPlan>,
 }
 
 /// `access_log:`.

@@ -122,7 +122,7 @@ impl Limiter {
     pub fn new(plan: LimitPlan, salt: u64, secret: u64, origin: impl Into<Origin>) -> Self {
         let origin = origin.into();
         let keys = match plan.key {
-            LimitKey::Client => plan.max_keys as usize,
+            LimitKey::Client | LimitKey::Identity => plan.max_keys as usize,
             LimitKey::Rule => 1,
         };
         let queue = match plan.action {
@@ -224,10 +224,12 @@ impl Limiter {
         }
         let hash = match self.plan.key {
             LimitKey::Rule => stable_hash(self.salt, b"rule"),
-            LimitKey::Client => match client_key(client, self.plan.ipv6_prefix) {
-                IpAddr::V4(ip) => stable_hash(self.salt, &ip.octets()),
-                IpAddr::V6(ip) => stable_hash(self.salt, &ip.octets()),
-            },
+            LimitKey::Client | LimitKey::Identity => {
+                match client_key(client, self.plan.ipv6_prefix) {
+                    IpAddr::V4(ip) => stable_hash(self.salt, &ip.octets()),
+                    IpAddr::V6(ip) => stable_hash(self.salt, &ip.octets()),
+                }
+            }
         };
         Some(KeyHash(TableKey::new(hash).hash()))
     }

@@ -13,6 +13,7 @@ pub mod window;
 
 mod access;
 mod ask;
+mod authorization;
 mod bans;
 mod bell;
 mod caps;
@@ -32,6 +33,7 @@ mod table;
 
 pub use access::Access;
 pub use ask::{Answer, Answering, Ask, Asking};
+pub use authorization::{AuthorizationPlan, AuthorizationRule, Permission};
 pub use bans::Bans;
 pub use caps::{CapReached, Caps, Denied, Permit};
 pub use client_pacers::{ClientPace, ClientPacers};

@@ -125,6 +125,8 @@ pub enum LimitKey {
     Client,
     /// One bucket for the whole rule.
     Rule,
+    /// Each client identity; clients without one by their address.
+    Identity,
 }
 
 /// What happens to a connection over the limit.

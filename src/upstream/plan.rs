@@ -1,11 +1,14 @@
 //! What a rule asks of its backends, as meant.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Policy;
 use crate::base::{Endpoint, LimitId, RuleName, Share};
 use crate::health::{CheckPlan, OutlierPlan};
+use crate::net::HeaderVersion;
+use crate::net::tls::OriginatePlan;
 use crate::traffic::Rates;
 
 /// A rule's backends and how they are used.
@@ -40,12 +43,16 @@ pub struct PoolPlan {
     pub bandwidth: Rates,
     /// The rule's id, when all nodes share that bandwidth.
     pub shared_bandwidth: Option<LimitId>,
+    /// TLS towards backends that come later by command; `None`: none.
+    pub tls: Option<Arc<OriginatePlan>>,
+    /// The PROXY header that connections begin with.
+    pub send_proxy: Option<HeaderVersion>,
     /// `tcp:` options for the connections made.
     pub tcp: crate::net::TcpOptions,
 }
 
 /// One configured backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BackendPlan {
     /// Address or name.
     pub address: Endpoint,
@@ -55,6 +62,24 @@ pub struct BackendPlan {
     pub backup: bool,
     /// Own cap, wins over the pool's.
     pub max_connections: Option<NonZeroU32>,
+    /// TLS towards it; `None`: none.
+    pub tls: Option<Arc<OriginatePlan>>,
+    /// Only reached by a route: not among the rule's own.
+    pub routed: bool,
+}
+
+impl BackendPlan {
+    /// Weight 1, uncapped, without TLS.
+    pub fn new(address: impl Into<Endpoint>) -> Self {
+        BackendPlan {
+            address: address.into(),
+            weight: 1,
+            backup: false,
+            max_connections: None,
+            tls: None,
+            routed: false,
+        }
+    }
 }
 
 /// A bounded wait for a place at a full backend.

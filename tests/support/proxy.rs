@@ -35,15 +35,7 @@ pub(crate) fn plan(backends: &[SocketAddr]) -> RulePlan {
         listen: Vec::new(),
         pool: PoolPlan {
             rule: name,
-            backends: backends
-                .iter()
-                .map(|address| BackendPlan {
-                    address: (*address).into(),
-                    weight: 1,
-                    backup: false,
-                    max_connections: None,
-                })
-                .collect(),
+            backends: backends.iter().map(|address| BackendPlan::new(*address)).collect(),
             policy: Policy::WeightedRoundRobin,
             check: CheckPlan { kind: None, ..CheckPlan::default() },
             outlier: OutlierPlan { failures: 0, ..OutlierPlan::default() },
@@ -56,6 +48,8 @@ pub(crate) fn plan(backends: &[SocketAddr]) -> RulePlan {
             shared_bandwidth: None,
             queue: QueuePlan::default(),
             bandwidth: Rates::default(),
+            tls: None,
+            send_proxy: None,
             tcp: TcpOptions::default(),
         },
         idle_timeout: Duration::from_secs(600),
@@ -63,6 +57,9 @@ pub(crate) fn plan(backends: &[SocketAddr]) -> RulePlan {
         caps: Default::default(),
         bandwidth: Default::default(),
         access: Default::default(),
+        proxy_from: None,
+        tls: None,
+        authorization: None,
     }
 }
 

@@ -120,6 +120,8 @@ fn plan(
         queue,
         bandwidth: bandwidth.backend,
         shared_bandwidth,
+        tls: None,
+        send_proxy: None,
         tcp,
     };
     let capped = pool.connection_limit.is_some()
@@ -149,6 +151,9 @@ fn plan(
         caps: limits::caps(&rule.connection_limit, shared_caps),
         bandwidth,
         access: AccessPlan { allow: values(&rule.access.allow), deny: values(&rule.access.deny) },
+        proxy_from: None,
+        tls: None,
+        authorization: None,
     }
 }
 
@@ -184,6 +189,8 @@ fn backends(
             weight: backend.weight,
             backup: backend.backup,
             max_connections: backend.max_connections.and_then(NonZeroU32::new),
+            tls: None,
+            routed: false,
         });
     }
     if !plans.is_empty() && plans.iter().all(|backend| backend.weight == 0) {

@@ -79,7 +79,7 @@ fn client() -> ClientAddr {
 }
 
 fn backend(address: impl Into<Endpoint>) -> BackendPlan {
-    BackendPlan { address: address.into(), weight: 1, backup: false, max_connections: None }
+    BackendPlan::new(address)
 }
 
 /// Round robin without checks.
@@ -99,6 +99,8 @@ fn plan(addresses: &[SocketAddr]) -> PoolPlan {
         shared_bandwidth: None,
         queue: QueuePlan::default(),
         bandwidth: Rates::default(),
+        tls: None,
+        send_proxy: None,
         tcp: TcpOptions::default(),
     }
 }

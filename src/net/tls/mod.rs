@@ -1,0 +1,28 @@
+//! TLS: what is shown and believed (`plan`, `material`, `names`), and the sessions themselves.
+
+mod material;
+mod names;
+pub mod plan;
+
+use std::sync::OnceLock;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+pub use material::{Certificate, CertificateFiles, MaterialError, Revoked, Roots, Which};
+pub use names::Facts;
+pub use plan::{
+    ClientsPlan, OriginatePlan, ServedPlan, SniRoute, TerminatePlan, TlsMode, TlsPlan, TlsVersion,
+    Trust,
+};
+
+/// The cryptography in use: AWS-LC, the post-quantum hybrid first.
+pub(crate) fn provider() -> &'static CryptoProvider {
+    static PROVIDER: OnceLock<CryptoProvider> = OnceLock::new();
+    PROVIDER.get_or_init(|| {
+        use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
+        CryptoProvider {
+            kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1],
+            ..aws_lc_rs::default_provider()
+        }
+    })
+}
