@@ -19,5 +19,5 @@ pub use listener::{PauseCause, Pauses, poll_accept};
 pub use options::{Keepalive, TcpOptions, bind_listener, bind_listeners, bind_udp};
 pub use priority::run_first;
 pub use proxy_header::HeaderVersion;
-pub use relay::{End, Meter, Side, Terms, relay};
+pub use relay::{End, Leg, Meter, Side, Terms, relay, relay_legs};
 pub use resolver::{ResolveError, Resolved, Resolver};

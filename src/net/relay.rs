@@ -33,8 +33,12 @@ mod batch;
 mod direction;
 mod pace;
 mod splice;
+mod wire;
 
 use direction::{Direction, Failure};
+use wire::Wire;
+
+pub use wire::{Leg, Sealed};
 
 /// What a relay is bound to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,6 +103,25 @@ pub fn relay<'a, M: Meter>(
     terms: Terms<'a>,
     meter: &'a M,
 ) -> impl Future<Output = End> + use<'a, M> {
+    relay_wires(client, upstream, terms, meter)
+}
+
+/// As [`relay`], where one side at least has TLS on it.
+pub fn relay_legs<'a, M: Meter>(
+    client: &'a mut Leg,
+    upstream: &'a mut Leg,
+    terms: Terms<'a>,
+    meter: &'a M,
+) -> impl Future<Output = End> + use<'a, M> {
+    relay_wires(client, upstream, terms, meter)
+}
+
+fn relay_wires<'a, C: Wire, U: Wire, M: Meter>(
+    client: &'a mut C,
+    upstream: &'a mut U,
+    terms: Terms<'a>,
+    meter: &'a M,
+) -> impl Future<Output = End> + use<'a, C, U, M> {
     let mut ways = Ways::new(&terms, meter);
     async move {
         let mut timer = pin!(ways.timer());
@@ -159,11 +182,11 @@ impl<'a, M: Meter> Ways<'a, M> {
         Duration::from_millis(self.idle_ms.into())
     }
 
-    fn poll(
+    fn poll<C: Wire, U: Wire>(
         &mut self,
         cx: &mut Context<'_>,
-        client: &mut TcpStream,
-        upstream: &mut TcpStream,
+        client: &mut C,
+        upstream: &mut U,
         timer: Pin<&mut Option<Sleep>>,
     ) -> Poll<End> {
         let mut active = false;
@@ -176,10 +199,10 @@ impl<'a, M: Meter> Ways<'a, M> {
         }
         self.note_first_end();
         if let Some(end) = self.end(up, down) {
-            pass_reset(&end, client, upstream);
+            pass_reset(&end, client.socket(), upstream.socket());
             return Poll::Ready(end);
         }
-        self.poll_timer(cx, upstream, timer)
+        self.poll_timer(cx, upstream.socket(), timer)
     }
 
     /// Whether the relay is over, after both directions were polled.

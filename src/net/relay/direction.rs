@@ -6,10 +6,9 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::traffic::Pacer;
@@ -17,6 +16,7 @@ use crate::traffic::Pacer;
 use super::batch::Batching;
 use super::pace::Pace;
 use super::splice::{self, PIPE_SIZE, Pipe};
+use super::wire::Wire;
 
 /// What one read may bring.
 const BUFFER: usize = 64 * 1024;
@@ -99,11 +99,11 @@ impl<'a> Direction<'a> {
 
     /// Moves what can be moved now. `last` says that the other direction is over: closing will say
     /// the end, no call is spent on it. Sets `active` when anything moved.
-    pub(super) fn poll(
+    pub(super) fn poll<F: Wire, T: Wire>(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut F,
+        to: &mut T,
         last: bool,
         active: &mut bool,
     ) -> Poll<Result<(), Failure>> {
@@ -115,11 +115,11 @@ impl<'a> Direction<'a> {
         polled
     }
 
-    fn poll_moving(
+    fn poll_moving<F: Wire, T: Wire>(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut F,
+        to: &mut T,
         last: bool,
         active: &mut bool,
     ) -> Poll<Result<(), Failure>> {
@@ -128,12 +128,13 @@ impl<'a> Direction<'a> {
             if self.stash.is_some() {
                 ready!(self.poll_stash(cx, to, active)).map_err(Failure::Write)?;
             }
+            ready!(to.poll_flush(cx)).map_err(Failure::Write)?;
             match self.stage {
                 Stage::Open => {}
-                Stage::Ending if last => return Poll::Ready(Ok(())),
+                Stage::Ending if last && to.close_says_end() => return Poll::Ready(Ok(())),
                 Stage::Ending => {
                     // A side that cannot be told is gone; the other direction will say so.
-                    let _ = ready!(Pin::new(to).poll_shutdown(cx));
+                    let _ = ready!(to.poll_end(cx, from.was_whole()));
                     return Poll::Ready(Ok(()));
                 }
                 Stage::Over => return Poll::Ready(Ok(())),
@@ -146,10 +147,11 @@ impl<'a> Direction<'a> {
                 None => usize::MAX,
                 Some(pace) => ready!(pace.poll_turn(cx, active)),
             };
-            let read = if self.bulk {
-                ready!(self.poll_splice(cx, from, to, most))?
-            } else {
-                ready!(self.poll_copy(cx, from, to, most))?
+            let read = match (from.bare(), to.bare()) {
+                (Some(from), Some(to)) if self.bulk => {
+                    ready!(self.poll_splice(cx, from, to, most))?
+                }
+                _ => ready!(self.poll_copy(cx, from, to, most))?,
             };
             *active = true;
             turn = turn.saturating_sub(read);
@@ -163,23 +165,20 @@ impl<'a> Direction<'a> {
     }
 
     /// Reads into the thread's buffer and writes from it. Zero: the source has ended.
-    fn poll_copy(
+    fn poll_copy<F: Wire, T: Wire>(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut F,
+        to: &mut T,
         most: usize,
     ) -> Poll<Result<usize, Failure>> {
         SHARED.with_borrow_mut(|shared| {
-            let mut buf = ReadBuf::new(&mut shared[..most.min(BUFFER)]);
-            // poll_read, not try_read: from a short read tokio knows that the socket is empty, and
-            // spares the call that would find out.
-            ready!(Pin::new(from).poll_read(cx, &mut buf)).map_err(Failure::Read)?;
-            let bytes = buf.filled();
+            let read = ready!(from.poll_read(cx, shared, most)).map_err(Failure::Read)?;
+            let bytes = &shared[..read];
             if bytes.is_empty() {
                 return Poll::Ready(Ok(0));
             }
-            let taken = match Pin::new(to).poll_write(cx, bytes) {
+            let taken = match to.poll_write(cx, bytes) {
                 Poll::Ready(taken) => taken.map_err(Failure::Write)?,
                 Poll::Pending => 0,
             };
@@ -270,16 +269,16 @@ impl<'a> Direction<'a> {
     }
 
     /// Passes on what was kept aside; ready when nothing is left.
-    fn poll_stash(
+    fn poll_stash<T: Wire>(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut TcpStream,
+        to: &mut T,
         active: &mut bool,
     ) -> Poll<io::Result<()>> {
         while let Some(stash) = &mut self.stash {
             let (taken, left) = match &mut **stash {
                 Stash::Bytes { bytes, passed } => {
-                    let taken = ready!(Pin::new(&mut *to).poll_write(cx, &bytes[*passed..]))?;
+                    let taken = ready!(to.poll_write(cx, &bytes[*passed..]))?;
                     if taken == 0 {
                         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                     }
@@ -287,6 +286,7 @@ impl<'a> Direction<'a> {
                     (taken, bytes.len() - *passed)
                 }
                 Stash::Piped(pipe) => {
+                    let to = to.socket();
                     ready!(to.poll_write_ready(cx))?;
                     match to.try_io(Interest::WRITABLE, || pipe.empty(to)) {
                         Ok(taken) => (taken, pipe.held()),

@@ -1,19 +1,28 @@
 //! TLS: what is shown and believed (`plan`, `material`, `names`), and the sessions themselves.
 
+mod fault;
+mod machine;
 mod material;
 mod names;
+mod originate;
 pub mod plan;
+mod session;
+mod terminate;
 
 use std::sync::OnceLock;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
+pub use fault::HandshakeFault;
 pub use material::{Certificate, CertificateFiles, MaterialError, Revoked, Roots, Which};
 pub use names::Facts;
+pub use originate::Originator;
 pub use plan::{
     ClientsPlan, OriginatePlan, ServedPlan, SniRoute, TerminatePlan, TlsMode, TlsPlan, TlsVersion,
     Trust,
 };
+pub use session::Session;
+pub use terminate::{SetupError, Terminator};
 
 /// The cryptography in use: AWS-LC, the post-quantum hybrid first.
 pub(crate) fn provider() -> &'static CryptoProvider {

@@ -1,0 +1,208 @@
+//! TLS of clients that ends here.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::pki_types::UnixTime;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+    UnbufferedServerConnection, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, HandshakeKind, ServerConfig, SupportedProtocolVersion, version};
+use tokio::net::TcpStream;
+
+use super::fault::HandshakeFault;
+use super::names::Facts;
+use super::plan::{ClientsPlan, ServedPlan, TerminatePlan, TlsVersion};
+use super::provider;
+use super::session::Session;
+use crate::base::Identity;
+
+/// Terminates TLS as a rule asks for it.
+pub struct Terminator {
+    config: Arc<ServerConfig>,
+    clients: Option<Clients>,
+}
+
+/// Whose certificates are taken.
+struct Clients {
+    verifier: Arc<dyn ClientCertVerifier>,
+    required: bool,
+}
+
+/// Why a rule's TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The authorities or revocation lists for clients.
+    #[error("`client_ca` or `client_crl` cannot be used: {0}")]
+    Clients(String),
+    /// There is no system to ask, or it knows nobody.
+    #[error("this system has no certificate authorities; name some by `ca:`")]
+    NoSystemRoots,
+    /// Anything else.
+    #[error(transparent)]
+    Tls(#[from] Error),
+}
+
+impl Terminator {
+    /// As `plan` asks for; sessions are resumed by `tickets`.
+    ///
+    /// # Errors
+    /// What rustls does not take of it.
+    pub fn new(
+        plan: &TerminatePlan,
+        tickets: Arc<dyn ProducesTickets>,
+    ) -> Result<Terminator, SetupError> {
+        let clients = plan.clients.as_ref().map(Clients::new).transpose()?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider().clone()))
+            .with_protocol_versions(versions(plan.min_version))?;
+        let builder = match &clients {
+            Some(clients) => builder.with_client_cert_verifier(Arc::clone(&clients.verifier)),
+            None => builder.with_no_client_auth(),
+        };
+        let served = Served::new(&plan.certificates);
+        let mut config = builder.with_cert_resolver(Arc::new(served));
+        config.alpn_protocols = plan.alpn.clone();
+        config.ticketer = tickets;
+        // Nothing is remembered here: a session goes on wherever its ticket can be opened.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Terminator { config: Arc::new(config), clients })
+    }
+
+    /// Goes through the handshake with the client behind `stream`, which has sent `first` already.
+    ///
+    /// # Errors
+    /// Why it came to nothing; the client was told by an alert.
+    pub async fn accept(
+        &self,
+        stream: &mut TcpStream,
+        first: Vec<u8>,
+    ) -> Result<Box<Session>, HandshakeFault> {
+        let conn = UnbufferedServerConnection::new(Arc::clone(&self.config))
+            .map_err(HandshakeFault::Protocol)?;
+        let mut session = Box::new(Session::from(conn));
+        session.shake_hands(stream, first).await?;
+        Ok(session)
+    }
+
+    /// Who the client of `session` is; `None`: it has shown no certificate. A session that was resumed
+    /// has its client's certificate checked again, as of `now` (milliseconds since 1970).
+    ///
+    /// # Errors
+    /// It would not be taken any more.
+    pub fn identity(
+        &self,
+        session: &Session,
+        now: u64,
+    ) -> Result<Option<Identity>, HandshakeFault> {
+        let Some(clients) = &self.clients else { return Ok(None) };
+        let agreed = session.agreed();
+        let Some([certificate, rest @ ..]) = agreed.peer_certificates() else {
+            return match clients.required {
+                true => Err(HandshakeFault::NoCertificate),
+                false => Ok(None),
+            };
+        };
+        if agreed.handshake_kind() == Some(HandshakeKind::Resumed) {
+            let now = UnixTime::since_unix_epoch(std::time::Duration::from_millis(now));
+            clients.verifier.verify_client_cert(certificate, rest, now)?;
+        }
+        let facts = Facts::of(certificate).map_err(|_| HandshakeFault::Untrusted)?;
+        Ok(Some(facts.identity))
+    }
+}
+
+impl fmt::Debug for Terminator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terminator").finish_non_exhaustive()
+    }
+}
+
+impl Clients {
+    fn new(plan: &ClientsPlan) -> Result<Clients, SetupError> {
+        let roots = Arc::new(plan.ca.store());
+        let provider = Arc::new(provider().clone());
+        let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+        if let Some(revoked) = &plan.crl {
+            // An authority's own certificate is revoked by taking it out of `client_ca`.
+            builder =
+                builder.with_crls(revoked.lists.iter().cloned()).only_check_end_entity_revocation();
+        }
+        if !plan.required {
+            builder = builder.allow_unauthenticated();
+        }
+        let verifier = builder.build().map_err(|error| SetupError::Clients(error.to_string()))?;
+        Ok(Clients { verifier, required: plan.required })
+    }
+}
+
+fn versions(least: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    static BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+    match least {
+        TlsVersion::Tls12 => BOTH,
+        TlsVersion::Tls13 => &BOTH[..1],
+    }
+}
+
+/// Certificates by the name that clients ask for.
+#[derive(Debug, Default)]
+struct Served {
+    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// By what follows the `*`, the dot included.
+    wild: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// For whoever asks for none of them.
+    others: Vec<Arc<CertifiedKey>>,
+}
+
+impl Served {
+    fn new(plans: &[ServedPlan]) -> Served {
+        let mut served = Served::default();
+        for (index, plan) in plans.iter().enumerate() {
+            let key = plan.certificate.certified();
+            // Beside the first, those for the same names with another kind of key.
+            let first = &plans[0];
+            if index == 0 || names(plan) == names(first) {
+                served.others.push(Arc::clone(key));
+            }
+            for name in names(plan) {
+                match name.strip_prefix('*') {
+                    Some(rest) => served.wild.entry(rest.to_owned()),
+                    None => served.exact.entry(name),
+                }
+                .or_default()
+                .push(Arc::clone(key));
+            }
+        }
+        served
+    }
+
+    /// In order of preference.
+    fn of(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
+        let Some(name) = name else { return &self.others };
+        let name = name.to_ascii_lowercase();
+        let wild = || name.find('.').and_then(|dot| self.wild.get(&name[dot..]));
+        self.exact.get(&name).or_else(wild).unwrap_or(&self.others)
+    }
+}
+
+/// As configured, else as the certificate has them.
+fn names(plan: &ServedPlan) -> Vec<String> {
+    let identity = &plan.certificate.facts.identity;
+    let own = || match &identity.dns[..] {
+        [] => identity.common_name.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        names => names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+    };
+    plan.server_name.clone().map_or_else(own, |name| vec![name])
+}
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let keys = self.of(hello.server_name());
+        let schemes = hello.signature_schemes();
+        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
+        keys.iter().find(fits).or_else(|| keys.first()).cloned()
+    }
+}
