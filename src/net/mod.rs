@@ -4,6 +4,7 @@
 pub mod connect;
 pub mod descriptors;
 pub mod fetch;
+pub mod hello;
 pub mod listener;
 pub mod options;
 pub mod priority;
@@ -15,6 +16,7 @@ pub mod tls;
 pub use connect::{connect, is_own_lack};
 pub use descriptors::{connections_for, raise_descriptor_limit};
 pub use fetch::fetch_soon;
+pub use hello::{Hello, HelloFault, read_hello};
 pub use listener::{PauseCause, Pauses, poll_accept};
 pub use options::{Keepalive, TcpOptions, bind_listener, bind_listeners, bind_udp};
 pub use priority::run_first;
