@@ -20,6 +20,8 @@ pub use hello::{Hello, HelloFault, read_hello};
 pub use listener::{PauseCause, Pauses, poll_accept};
 pub use options::{Keepalive, TcpOptions, bind_listener, bind_listeners, bind_udp};
 pub use priority::run_first;
-pub use proxy_header::HeaderVersion;
+pub use proxy_header::{
+    Header, HeaderFault, HeaderVersion, TlsTold, Told, read_header, write_header, write_local,
+};
 pub use relay::{End, Leg, Meter, Side, Terms, relay, relay_legs};
 pub use resolver::{ResolveError, Resolved, Resolver};
