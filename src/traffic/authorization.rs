@@ -1,6 +1,13 @@
 //! Who may use which backend, by the identity that TLS has shown.
 
-use crate::base::Endpoint;
+mod short;
+
+use std::net::SocketAddr;
+
+pub use short::{ShortFault, parse_short};
+
+use super::glob::Glob;
+use crate::base::{Endpoint, Identity};
 
 /// A rule's `authorization:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,3 +39,63 @@ pub enum Permission {
     /// Stay out.
     Deny,
 }
+
+/// Judges who may use which backend.
+#[derive(Clone, Debug)]
+pub struct Authorization {
+    default: Permission,
+    rules: Vec<Judge>,
+}
+
+/// A rule made ready.
+#[derive(Clone, Debug)]
+struct Judge {
+    rule: AuthorizationRule,
+    identity: Glob,
+}
+
+/// What is decided, and by what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement<'a> {
+    /// The decision.
+    pub permission: Permission,
+    /// The rule that decided; `None`: the default did.
+    pub rule: Option<&'a AuthorizationRule>,
+}
+
+impl Authorization {
+    /// Made once per plan.
+    pub fn new(plan: &AuthorizationPlan) -> Self {
+        let judge = |rule: &AuthorizationRule| Judge {
+            identity: Glob::new(&rule.identity),
+            rule: rule.clone(),
+        };
+        Authorization { default: plan.default, rules: plan.rules.iter().map(judge).collect() }
+    }
+
+    /// May `identity` use the backend that is configured as `name` and is at `address`? Who has shown
+    /// no certificate has no name, so that no rule speaks of them, not even one for `*`.
+    pub fn judge(
+        &self,
+        identity: Option<&Identity>,
+        name: &Endpoint,
+        address: SocketAddr,
+    ) -> Judgement<'_> {
+        let speaks = |judge: &&Judge| {
+            judge.is_about(name, address)
+                && identity.is_some_and(|who| who.names().any(|own| judge.identity.matches(own)))
+        };
+        let rule = self.rules.iter().find(speaks).map(|judge| &judge.rule);
+        Judgement { permission: rule.map_or(self.default, |rule| rule.action), rule }
+    }
+}
+
+impl Judge {
+    fn is_about(&self, name: &Endpoint, address: SocketAddr) -> bool {
+        let Some(backend) = &self.rule.backend else { return true };
+        backend == name || backend.literal() == Some(address)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ mod caps;
 mod client_key;
 mod client_pacers;
 mod counts;
+mod glob;
 mod holdings;
 mod limiter;
 mod limits;
@@ -33,7 +34,10 @@ mod table;
 
 pub use access::Access;
 pub use ask::{Answer, Answering, Ask, Asking};
-pub use authorization::{AuthorizationPlan, AuthorizationRule, Permission};
+pub use authorization::{
+    Authorization, AuthorizationPlan, AuthorizationRule, Judgement, Permission, ShortFault,
+    parse_short,
+};
 pub use bans::Bans;
 pub use caps::{CapReached, Caps, Denied, Permit};
 pub use client_pacers::{ClientPace, ClientPacers};
