@@ -37,6 +37,7 @@ use super::meter::{Meter, Ticks, Used, duration, ticks, ticks_of};
 use super::networks::Networks;
 use super::plan::{Action, Consistency, LimitKey, LimitPlan, OnIsolated, OnPartition};
 use super::queue::{Queue, QueuePlace};
+use super::subject::Subject;
 use super::table::{Entry, Fetch, Leaver, Past, Place, Set, Slot, Table, TableKey};
 use super::window::{Alone, Company, Level, Report};
 use crate::base::KeyHash;
@@ -61,6 +62,8 @@ pub struct Limiter {
     meter: Meter,
     exempt: Networks<()>,
     salt: u64,
+    /// Salts names, so that none is ever taken for an address.
+    name_salt: u64,
     origin: Origin,
     table: Table,
     dirty: Marks,
@@ -134,6 +137,7 @@ impl Limiter {
             meter: Meter::new(plan.algorithm, origin.unix_ms),
             exempt: Networks::new(plan.exempt.iter().map(|network| (*network, ()))),
             salt,
+            name_salt: stable_hash(salt, b"identity"),
             origin,
             dirty: Marks::new(table.sets()),
             urgent: Marks::new(table.sets()),
@@ -157,10 +161,11 @@ impl Limiter {
         self
     }
 
-    /// May `client` come in? Takes a token if so. Never waits for anything but another decision in
-    /// the same set, and allocates nothing. In shadow mode everybody may.
-    pub fn admit(&self, client: IpAddr, now: Instant) -> Decision {
-        self.judge(self.ask(client, now))
+    /// May `client`, an address or a whole [`Subject`], come in? Takes a token if so. Never waits for
+    /// anything but another decision in the same set, and allocates nothing. In shadow mode everybody
+    /// may.
+    pub fn admit<'a>(&self, client: impl Into<Subject<'a>>, now: Instant) -> Decision {
+        self.judge(self.ask(client.into(), now))
     }
 
     /// Whom to ask after [`Decision::Ask`].
@@ -217,15 +222,21 @@ impl Limiter {
         self.table.bytes()
     }
 
-    /// The key of `client`, the same on every node; `None` when it is exempt.
-    pub fn key(&self, client: IpAddr) -> Option<KeyHash> {
-        if self.exempt.find(client).is_some() {
+    /// The key of `client`, the same on every node; `None` when its address is exempt.
+    pub fn key<'a>(&self, client: impl Into<Subject<'a>>) -> Option<KeyHash> {
+        self.key_of(client.into())
+    }
+
+    fn key_of(&self, client: Subject<'_>) -> Option<KeyHash> {
+        if self.exempt.find(client.address).is_some() {
             return None;
         }
-        let hash = match self.plan.key {
-            LimitKey::Rule => stable_hash(self.salt, b"rule"),
-            LimitKey::Client | LimitKey::Identity => {
-                match client_key(client, self.plan.ipv6_prefix) {
+        let hash = match (self.plan.key, client.identity) {
+            (LimitKey::Rule, _) => stable_hash(self.salt, b"rule"),
+            (LimitKey::Identity, Some(name)) => stable_hash(self.name_salt, name.as_bytes()),
+            // Who shows no certificate is known by the address.
+            (LimitKey::Client | LimitKey::Identity, _) => {
+                match client_key(client.address, self.plan.ipv6_prefix) {
                     IpAddr::V4(ip) => stable_hash(self.salt, &ip.octets()),
                     IpAddr::V6(ip) => stable_hash(self.salt, &ip.octets()),
                 }
@@ -235,8 +246,8 @@ impl Limiter {
     }
 
     /// As [`Limiter::admit`], without counting refusals.
-    pub(super) fn ask(&self, client: IpAddr, now: Instant) -> Decision {
-        let Some(key) = self.key(client) else { return Decision::Admit };
+    pub(super) fn ask(&self, client: Subject<'_>, now: Instant) -> Decision {
+        let Some(key) = self.key_of(client) else { return Decision::Admit };
         let key = TableKey::new(key.0);
         let at = self.table.set_of(key);
         self.table.soon(at);

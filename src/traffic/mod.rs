@@ -30,6 +30,7 @@ mod networks;
 mod pacer;
 mod queue;
 mod shared_pace;
+mod subject;
 mod table;
 
 pub use access::Access;
@@ -53,5 +54,6 @@ pub use plan::{
 };
 pub use queue::QueuePlace;
 pub use shared_pace::{Demand, Paced, SharedPace};
+pub use subject::Subject;
 pub use table::Fetch;
 pub use window::{Alone, Company, Counting, Ledger, Level, Levels, Report};

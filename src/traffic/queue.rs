@@ -2,13 +2,13 @@
 //! once. What is given back is held by ownership: a place that is dropped without a token counts as
 //! a refusal.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::ask::{Answer, Ask};
 use super::limiter::{Decision, Limiter};
+use super::subject::Subject;
 
 /// The places of one limiter.
 #[derive(Debug)]
@@ -46,8 +46,8 @@ impl QueuePlace {
 
     /// Asks again after the wait that the last refusal named. Another one may have been quicker, so
     /// the answer may be a refusal again.
-    pub fn admit(&mut self, client: IpAddr, now: Instant) -> Decision {
-        let decision = self.limiter.ask(client, now);
+    pub fn admit<'a>(&mut self, client: impl Into<Subject<'a>>, now: Instant) -> Decision {
+        let decision = self.limiter.ask(client.into(), now);
         self.admitted |= decision == Decision::Admit;
         decision
     }

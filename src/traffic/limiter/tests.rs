@@ -516,3 +516,73 @@ fn levels_that_are_none_and_answers_to_other_questions_admit_nobody() {
     let refused = limiter.answered(other, Answer::Granted { level: 1.0 }, start);
     assert!(matches!(refused, Decision::Refuse { .. }));
 }
+
+fn by_identity() -> LimitPlan {
+    LimitPlan { key: LimitKey::Identity, ..plan(0.1, 2.0) }
+}
+
+fn named(address: &str, name: &'static str) -> Subject<'static> {
+    Subject { address: ip(address), identity: Some(name) }
+}
+
+#[test]
+fn an_identity_has_one_bucket_wherever_it_comes_from() {
+    let start = time::now();
+    let limiter = limiter(by_identity(), start);
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        assert_eq!(limiter.admit(named(address, "a"), start), Decision::Admit);
+    }
+    assert_ne!(limiter.admit(named("192.0.2.3", "a"), start), Decision::Admit);
+    assert_eq!(limiter.admit(named("192.0.2.1", "b"), start), Decision::Admit);
+}
+
+#[test]
+fn who_has_no_identity_counts_by_address() {
+    let start = time::now();
+    let limiter = limiter(by_identity(), start);
+    assert_eq!(limiter.admit(named("192.0.2.1", "a"), start), Decision::Admit);
+    // The name took nothing from the address, and one address nothing from the other.
+    assert_eq!(admitted(&limiter, ip("192.0.2.1"), 5, start), 2);
+    assert_eq!(admitted(&limiter, ip("192.0.2.2"), 5, start), 2);
+    assert_eq!(admitted(&limiter, ip("::ffff:192.0.2.2"), 5, start), 0);
+}
+
+#[test]
+fn a_name_is_never_taken_for_an_address() {
+    let limiter = limiter(by_identity(), time::now());
+    let (address, name) = (ip("97.98.99.100"), "abcd");
+    let by_name = limiter.key(Subject { address, identity: Some(name) });
+    assert_ne!(by_name, limiter.key(address));
+    assert_ne!(by_name, limiter.key(named("97.98.99.100", "abce")));
+    assert_eq!(by_name, limiter.key(named("192.0.2.9", name)));
+}
+
+#[test]
+fn other_limits_know_no_names() {
+    for key in [LimitKey::Client, LimitKey::Rule] {
+        let limiter = limiter(LimitPlan { key, ..plan(1.0, 1.0) }, time::now());
+        assert_eq!(limiter.key(named("192.0.2.1", "a")), limiter.key(ip("192.0.2.1")));
+    }
+}
+
+#[test]
+fn an_exempt_address_is_exempt_whatever_its_name() {
+    let exempt = vec!["192.0.2.0/24".parse().unwrap()];
+    let limiter = limiter(LimitPlan { exempt, ..by_identity() }, time::now());
+    assert_eq!(limiter.key(named("192.0.2.1", "a")), None);
+    assert_ne!(limiter.key(named("198.51.100.1", "a")), None);
+}
+
+#[test]
+fn who_waits_for_a_token_waits_by_name() {
+    let start = time::now();
+    let action = Action::Delay { queue: 1, max: Duration::from_secs(60) };
+    let limiter = limiter(LimitPlan { action, ..by_identity() }, start);
+    (0..2).for_each(|_| assert_eq!(limiter.admit(named("192.0.2.1", "a"), start), Decision::Admit));
+    let mut place = limiter.enter_queue().unwrap();
+    // Another address of the same name has to wait as long, and then takes the name's token.
+    assert_ne!(place.admit(named("192.0.2.2", "a"), start), Decision::Admit);
+    let later = start + Duration::from_secs(11);
+    assert_eq!(place.admit(named("192.0.2.2", "a"), later), Decision::Admit);
+    assert_ne!(limiter.admit(named("192.0.2.1", "a"), later), Decision::Admit);
+}
