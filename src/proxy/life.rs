@@ -240,7 +240,7 @@ impl Admitted {
             drop(self.client.peer.0.handshake.take());
         }
         // Boxed: dialling ends long before the relay does, whose memory it would else take.
-        let dialed = Box::pin(tale.rule.pool.dial(self.client.address)).await;
+        let dialed = Box::pin(tale.rule.pool.dial(self.client.address, None)).await;
         match dialed {
             Ok(dialed) => {
                 tale.note_phases(waited + dialed.queued, dialed.connect);

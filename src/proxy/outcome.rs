@@ -95,6 +95,8 @@ reasons! {
     BanCut = "ban_cut", Notice;
     /// The client's network may not connect.
     AccessDenied = "access_denied", Notice;
+    /// The client's identity may use none of the backends.
+    NotAuthorized = "not_authorized", Notice;
     /// Over the rule's rate.
     RateLimited = "rate_limited", Notice;
     /// The client has as many connections as one client may.
@@ -154,6 +156,7 @@ impl From<&DialError> for Outcome {
     fn from(error: &DialError) -> Self {
         let reason = match error {
             DialError::NoBackend => Reason::NoBackend,
+            DialError::NotAllowed => return Outcome::new(Reason::NotAuthorized, Side::Client),
             DialError::Full => Reason::BackendFull,
             DialError::QueueFull => Reason::QueueFull,
             DialError::QueueTimeout => Reason::QueueTimeout,

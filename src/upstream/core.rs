@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use super::board::{Backend, Board, Health, Legacy, Task, word};
 use super::check::Finding;
+use super::narrow::Basis;
 use super::picture::Picture;
 use super::plan::PoolPlan;
 use super::pool::PoolWindows;
@@ -22,7 +23,7 @@ use super::seat::Seat;
 use super::slot::{Account, Slot};
 use super::tasks;
 use crate::base::{BackendKey, KeyHash, Publisher, id, spawn_supervised};
-use crate::health::{Turn, Verdict, Vote, choose};
+use crate::health::{Turn, Verdict, Vote};
 use crate::traffic::{CapKey, Pacer};
 
 /// Accounts by address, for as long as anybody uses them: a cap holds over reloads and over names
@@ -352,20 +353,23 @@ impl Core {
         if !members_changed && standings == board.standings {
             return;
         }
-        let choice = choose(&standings, self.plan.panic_threshold);
-        let slots: Vec<_> = board.backends().map(|backend| &backend.slot).collect();
-        let picture = Picture::new(self.plan.policy, &slots, &choice);
+        let picture = Picture::new(Basis {
+            policy: self.plan.policy,
+            threshold: self.plan.panic_threshold,
+            slots: board.backends().map(|backend| Arc::clone(&backend.slot)).collect(),
+            standings: standings.clone(),
+        });
         board.standings = standings;
-        if choice.panic != self.cell.current().panic {
+        if picture.panic() != self.cell.current().panic() {
             let rule = &self.plan.rule;
-            match choice.panic {
+            match picture.panic() {
                 true => tracing::warn!(%rule, "too few backends are healthy: all are used"),
                 false => tracing::info!(%rule, "enough backends are healthy again"),
             }
         }
         self.cell.publish(picture);
         // A backend that came up has places for those who wait.
-        self.queue.place_freed();
+        self.queue.picture_changed();
     }
 
     /// Ends all tasks and lets go of the verdicts. The last picture stays for dials under way.

@@ -1,18 +1,21 @@
 //! From a client to a connected backend.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::picture::Offer;
+use super::narrow::{Allowed, Filter};
+use super::picture::{Offer, Order};
 use super::pool::Pool;
+use super::queue::{LineFull, Place};
 use super::slot::{Lease, Slot};
 use crate::balance::Turn;
-use crate::base::{BackendAddr, ClientAddr, id, time};
+use crate::base::{BackendAddr, ClientAddr, Endpoint, id, time};
 use crate::net;
 use crate::traffic::Answer;
 
@@ -42,6 +45,9 @@ pub enum DialError {
     /// Nobody may be used.
     #[error("no backend can be used")]
     NoBackend,
+    /// The client may use none of the pool's backends.
+    #[error("no backend may be used by this client")]
+    NotAllowed,
     /// All that may be used are full, and there is no queue.
     #[error("all backends are full")]
     Full,
@@ -79,6 +85,7 @@ impl DialError {
     pub fn label(&self) -> &'static str {
         match self {
             DialError::NoBackend => "no_backend",
+            DialError::NotAllowed => "not_allowed",
             DialError::Full => "backends_full",
             DialError::QueueFull => "queue_full",
             DialError::QueueTimeout => "queue_timeout",
@@ -101,6 +108,9 @@ impl DialError {
 struct Trip<'a> {
     pool: &'a Pool,
     turn: Turn,
+    only: Option<Filter<'a>>,
+    /// What `only` allows of the picture that was looked at last.
+    allowed: Option<Allowed>,
     deadline: Instant,
     /// Tried in vain; no allocation until that happens.
     failed: Vec<SocketAddr>,
@@ -112,19 +122,33 @@ struct Trip<'a> {
 impl Pool {
     /// Connects `client` to a backend: the policy's choice, then lazily the next one, at most
     /// `connect_attempts` of them and none twice. When all are full it waits in the pool's queue.
-    /// Ends before `connect_timeout × connect_attempts + queue.timeout`. To be awaited on any
-    /// runtime; cancelled, it gives back whatever it holds.
+    /// With a filter the choice, retries and the wait are among the backends that it allows, as if
+    /// the pool had no others. Ends before `connect_timeout × connect_attempts + queue.timeout`.
+    /// To be awaited on any runtime; cancelled, it gives back whatever it holds.
     ///
     /// # Errors
     /// [`DialError`]: the last attempt's fault, or why there was none.
-    pub async fn dial(self: &Arc<Self>, client: ClientAddr) -> Result<Dialed, DialError> {
+    pub async fn dial(
+        self: &Arc<Self>,
+        client: ClientAddr,
+        only: Option<Filter<'_>>,
+    ) -> Result<Dialed, DialError> {
         let plan = self.plan();
         let most = plan.connect_attempts.max(1);
         let longest = plan.connect_timeout.saturating_mul(most).saturating_add(plan.queue.timeout);
+        let (turn, allowed) = match only {
+            None => (self.next_turn(client_key(client)), None),
+            Some(only) => {
+                let (turn, allowed) = self.narrow(client, only)?;
+                (turn, Some(allowed))
+            }
+        };
         let began = time::now();
         let mut trip = Trip {
             pool: self,
-            turn: self.next_turn(client_key(client)),
+            turn,
+            only,
+            allowed,
             deadline: began.checked_add(longest).unwrap_or(began),
             failed: Vec::new(),
             last_error: None,
@@ -144,6 +168,25 @@ impl Pool {
 }
 
 impl Pool {
+    /// What `only` allows, and a turn among them.
+    fn narrow(&self, client: ClientAddr, only: Filter<'_>) -> Result<(Turn, Allowed), DialError> {
+        let turn = self.narrowed_turn(client_key(client));
+        let picture = self.view().look();
+        let allowed = picture.allowed(only, turn.noise);
+        if allowed.is_nobody() {
+            let slots = &picture.basis().slots;
+            let unknown = |name: &Endpoint| {
+                name.literal().is_none() && slots.iter().all(|slot| slot.name != *name)
+            };
+            // A name without addresses has no slot, and may be allowed all the same.
+            let mut names = self.plan().backends.iter().map(|backend| &backend.address);
+            let nowhere = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+            let lost = names.any(|name| unknown(name) && only(name, nowhere(name.port)));
+            return Err(if lost { DialError::NoBackend } else { DialError::NotAllowed });
+        }
+        Ok((self.turn_among(&allowed, turn), allowed))
+    }
+
     /// Asks for permits of `slot`'s backend.
     async fn ask_for(&self, slot: &Slot) -> Answer {
         match (&slot.holding, slot.cap) {
@@ -154,9 +197,19 @@ impl Pool {
 
     /// Asks once for those who wait in the queue, and waits a moment: one of them for all. Permits
     /// that come are handed out in the queue's order.
-    async fn keep_asking(&self, turn: Turn, failed: &[SocketAddr]) {
-        if let Some(_asking) = self.queue().begin_asking() {
-            let borrowers = self.view().look().borrowers(turn, failed);
+    async fn keep_asking(&self, turn: Turn, failed: &[SocketAddr], allowed: Option<&Allowed>) {
+        if let Some(_asking) = self.queue().begin_asking(allowed) {
+            let borrowers = {
+                let picture = self.view().look();
+                match allowed {
+                    None => picture.order().borrowers(turn, failed),
+                    Some(allowed) if allowed.is_of(&picture) => {
+                        allowed.order(&picture).borrowers(turn, failed)
+                    }
+                    // Its dial is about to hear that the picture changed.
+                    Some(_) => Vec::new(),
+                }
+            };
             for slot in borrowers.into_iter().take(MOST_ASKED) {
                 self.ask_for(&slot).await;
             }
@@ -167,7 +220,7 @@ impl Pool {
     }
 }
 
-impl Trip<'_> {
+impl<'a> Trip<'a> {
     fn attempts(&self) -> u32 {
         self.failed.len() as u32
     }
@@ -177,14 +230,38 @@ impl Trip<'_> {
         self.last_error.take().unwrap_or(otherwise)
     }
 
+    /// Looks at the order of now, of all or of those that are allowed.
+    fn look<T>(&mut self, look: impl FnOnce(&Order, Turn, &[SocketAddr]) -> T) -> T {
+        let picture = self.pool.view().look();
+        let (turn, failed) = (self.turn, &self.failed);
+        let Some(only) = self.only else { return look(picture.order(), turn, failed) };
+        let judged = self.allowed.take().filter(|allowed| allowed.is_of(&picture));
+        let judged = judged.unwrap_or_else(|| picture.allowed(only, turn.noise));
+        look(self.allowed.insert(judged).order(&picture), turn, failed)
+    }
+
+    fn offer(&mut self) -> Offer {
+        self.look(|order, turn, failed| order.offers(turn).next(failed))
+    }
+
+    fn borrowers(&mut self) -> Vec<Arc<Slot>> {
+        self.look(Order::borrowers)
+    }
+
+    /// What may be used of the picture of now; `None`: everything.
+    fn judge(&mut self) -> Option<Allowed> {
+        self.only?;
+        self.look(|_, _, _| {});
+        self.allowed.clone()
+    }
+
     /// The next place. The picture is looked at anew for every attempt: a connect may have taken
     /// seconds.
     async fn place(&mut self) -> Result<Lease, DialError> {
         let queue = &self.pool.plan().queue;
         // A freed place is handed to who waits; nobody snatches it in the moment before.
         if queue.size == 0 || self.pool.queue().waiting() == 0 {
-            let offer = self.pool.view().look().offers(self.turn).next(&self.failed);
-            match offer {
+            match self.offer() {
                 Offer::Place(lease) => return Ok(lease),
                 Offer::Nobody => return Err(self.ended(DialError::NoBackend)),
                 Offer::Full => {}
@@ -195,6 +272,9 @@ impl Trip<'_> {
             if queue.size == 0 {
                 return Err(self.ended(DialError::Full));
             }
+        } else if self.only.is_some() && self.look(|order, _, failed| order.is_spent(failed)) {
+            // Others wait for what this one may not use; it has nothing to wait for.
+            return Err(self.ended(DialError::NoBackend));
         }
         self.wait().await
     }
@@ -205,13 +285,11 @@ impl Trip<'_> {
         self.pool.plan().shared_caps?;
         // Asking, and waiting for the answer, is rare: it takes no room in a dial that need not.
         Box::pin(async {
-            let borrowers = self.pool.view().look().borrowers(self.turn, &self.failed);
-            for slot in borrowers.into_iter().take(MOST_ASKED) {
+            for slot in self.borrowers().into_iter().take(MOST_ASKED) {
                 match self.pool.ask_for(&slot).await {
                     Answer::Granted { .. } => {
                         // Somebody else may have been quicker; then whoever has a place.
-                        let offer = self.pool.view().look().offers(self.turn).next(&self.failed);
-                        if let Offer::Place(lease) = offer {
+                        if let Offer::Place(lease) = self.offer() {
                             return Some(lease);
                         }
                     }
@@ -229,13 +307,16 @@ impl Trip<'_> {
     }
 
     async fn wait(&mut self) -> Result<Lease, DialError> {
+        if self.only.is_some() {
+            return Box::pin(self.wait_among()).await;
+        }
         let pool = self.pool;
-        let plan = &pool.plan().queue;
-        let lined_up =
-            pool.queue().line_up(plan.size, pool.serial(), pool.view(), self.turn, &self.failed);
-        let Some(mut place) = lined_up else { return Err(self.ended(DialError::QueueFull)) };
+        let mut place = match self.line_up(None) {
+            Ok(place) => place,
+            Err(full) => return self.pass(full),
+        };
         let began = time::now();
-        let budget = plan.timeout.saturating_sub(self.queued);
+        let budget = pool.plan().queue.timeout.saturating_sub(self.queued);
         let lease = timeout(budget, async {
             if pool.plan().shared_caps.is_none() {
                 return place.lease().await;
@@ -244,15 +325,72 @@ impl Trip<'_> {
                 tokio::select! {
                     biased;
                     lease = place.lease() => return lease,
-                    () = pool.keep_asking(self.turn, &self.failed) => {}
+                    () = pool.keep_asking(self.turn, &self.failed, None) => {}
                 }
             }
         })
         .await
         .ok()
         .flatten();
+        self.waited(began, lease)
+    }
+
+    /// Waits for a place at a backend that is allowed, and says anew which are whenever the picture
+    /// changed.
+    async fn wait_among(&mut self) -> Result<Lease, DialError> {
+        let pool = self.pool;
+        // Heard from before the look at the picture on, so that no change is missed.
+        let mut changed = pin!(pool.queue().changed());
+        let allowed = self.judge();
+        let mut place = match self.line_up(allowed) {
+            Ok(place) => place,
+            Err(full) => return self.pass(full),
+        };
+        let began = time::now();
+        let budget = pool.plan().queue.timeout.saturating_sub(self.queued);
+        let lease = timeout(budget, async {
+            loop {
+                tokio::select! {
+                    biased;
+                    lease = place.lease() => return lease,
+                    () = &mut changed => {
+                        changed.set(pool.queue().changed());
+                        if let Some(allowed) = self.judge() {
+                            place.allow(allowed);
+                        }
+                    }
+                    () = pool.keep_asking(self.turn, &self.failed, self.allowed.as_ref()),
+                        if pool.plan().shared_caps.is_some() => {}
+                }
+            }
+        })
+        .await
+        .ok()
+        .flatten();
+        self.waited(began, lease)
+    }
+
+    fn line_up(&self, allowed: Option<Allowed>) -> Result<Place<'a>, LineFull> {
+        let (pool, turn) = (self.pool, self.turn);
+        let (size, serial) = (pool.plan().queue.size, pool.serial());
+        pool.queue().line_up(size, serial, pool.view(), turn, &self.failed, allowed)
+    }
+
+    fn waited(&mut self, began: Instant, lease: Option<Lease>) -> Result<Lease, DialError> {
         self.queued += time::now().saturating_duration_since(began);
         lease.ok_or_else(|| self.ended(DialError::QueueTimeout))
+    }
+
+    /// The line is full. Where those in it wait for something else, there may be a place that none of
+    /// them can use.
+    fn pass(&mut self, full: LineFull) -> Result<Lease, DialError> {
+        if full.mixed {
+            self.pool.queue().serve();
+            if let Offer::Place(lease) = self.offer() {
+                return Ok(lease);
+            }
+        }
+        Err(self.ended(DialError::QueueFull))
     }
 
     /// Connects; `None` when the next one should be tried.

@@ -14,6 +14,7 @@ mod board;
 mod check;
 mod core;
 mod dial;
+mod narrow;
 mod picture;
 pub mod plan;
 mod pool;
@@ -24,6 +25,7 @@ mod status;
 mod tasks;
 
 pub use dial::{DialError, Dialed};
+pub use narrow::Filter;
 pub use plan::{BackendPlan, PoolPlan, QueuePlan};
 pub use pool::{Pool, PoolWindows};
 pub use slot::Lease;

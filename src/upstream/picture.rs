@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::narrow::{Allowed, Basis, Filter, Narrowings};
 use super::slot::{Lease, Slot};
 use crate::balance::{Candidates, Gauge, Loads, Member, Policy, Selector, Turn};
 use crate::health::Choice;
@@ -11,10 +12,18 @@ use crate::health::Choice;
 /// Published whole whenever health or membership changes.
 #[derive(Debug)]
 pub(super) struct Picture {
+    order: Order,
+    basis: Arc<Basis>,
+    narrowings: Narrowings,
+}
+
+/// Who is asked first, and who then.
+#[derive(Debug)]
+pub(super) struct Order {
     first: Tier,
     then: Tier,
     /// Too few are healthy, so all are used.
-    pub(super) panic: bool,
+    panic: bool,
 }
 
 #[derive(Debug)]
@@ -47,9 +56,42 @@ impl Tier {
 }
 
 impl Picture {
-    /// The picture of `choice`, whose indexes mean `slots`.
+    /// The picture that `basis` makes.
+    pub(super) fn new(basis: Basis) -> Self {
+        let narrowings = Narrowings::default();
+        Picture { order: basis.order(), basis: Arc::new(basis), narrowings }
+    }
+
+    /// Too few are healthy, so all are used.
+    pub(super) fn panic(&self) -> bool {
+        self.order.panic
+    }
+
+    /// The order of all backends.
+    pub(super) fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// What it is made of.
+    pub(super) fn basis(&self) -> &Arc<Basis> {
+        &self.basis
+    }
+
+    /// What `only` allows of it; see [`Narrowings::find`].
+    pub(super) fn allowed(&self, only: Filter<'_>, start: u64) -> Allowed {
+        self.narrowings.find(&self.basis, only, start)
+    }
+
+    #[cfg(test)]
+    pub(super) fn narrowings(&self) -> &Narrowings {
+        &self.narrowings
+    }
+}
+
+impl Order {
+    /// The order of `choice`, whose indexes mean `slots`.
     pub(super) fn new(policy: Policy, slots: &[&Arc<Slot>], choice: &Choice) -> Self {
-        Picture {
+        Order {
             first: Tier::new(policy, slots, &choice.first),
             then: Tier::new(policy, slots, &choice.then),
             panic: choice.panic,
@@ -60,9 +102,13 @@ impl Picture {
     pub(super) fn offers(&self, turn: Turn) -> Offers<'_> {
         Offers { first: Walk::new(&self.first, turn), then: Walk::new(&self.then, turn) }
     }
-}
 
-impl Picture {
+    /// Whether nobody is left beside the `failed`.
+    pub(super) fn is_spent(&self, failed: &[SocketAddr]) -> bool {
+        let mut slots = self.first.slots.iter().chain(&self.then.slots);
+        slots.all(|slot| failed.contains(&slot.account.address))
+    }
+
     /// Backends whose permits are the cluster's, in this turn's order, without the `failed`: what is
     /// lent of them may be asked for.
     pub(super) fn borrowers(&self, turn: Turn, failed: &[SocketAddr]) -> Vec<Arc<Slot>> {

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::board::{Legacy, Origin, Task};
 use super::core::Core;
 use super::dial::DialError;
+use super::narrow::{Allowed, Basis};
 use super::picture::Picture;
 use super::plan::PoolPlan;
 use super::queue::{Queue, SharedQueue};
@@ -20,7 +21,7 @@ use super::status::PoolStatus;
 use super::tasks;
 use crate::balance::{Tally, Turn};
 use crate::base::{Endpoint, View, publish_and_view, spawn_supervised, time};
-use crate::health::{Choice, Peers, Verdicts};
+use crate::health::{Peers, Verdicts};
 use crate::net::Resolver;
 use crate::traffic::{Holdings, SharedPace};
 
@@ -51,6 +52,8 @@ pub struct Pool {
     view: View<Picture>,
     /// Counts dials; the balancer's only shared position.
     turns: AtomicU64,
+    /// Counts those that are narrowed, for what is random in them.
+    narrowed: AtomicU64,
     serial: u64,
     began: Instant,
     keeper: Mutex<Option<Task>>,
@@ -70,7 +73,12 @@ impl Pool {
         seed: u64,
     ) -> Arc<Pool> {
         let now = time::now();
-        let (cell, view) = publish_and_view(Picture::new(plan.policy, &[], &Choice::default()));
+        let (cell, view) = publish_and_view(Picture::new(Basis {
+            policy: plan.policy,
+            threshold: plan.panic_threshold,
+            slots: Vec::new(),
+            standings: Vec::new(),
+        }));
         let mut legacy = previous.map_or_else(Legacy::default, |old| old.legacy(&plan));
         let names = std::mem::take(&mut legacy.names);
         let core = Arc::new(Core {
@@ -108,6 +116,7 @@ impl Pool {
             core,
             view,
             turns: AtomicU64::new(previous.map_or(0, |old| old.turns.load(Ordering::Relaxed))),
+            narrowed: AtomicU64::new(0),
             serial: previous.map_or(0, |old| old.serial + 1),
             began: now,
             keeper: Mutex::new(Some(keeper)),
@@ -142,7 +151,7 @@ impl Pool {
     /// How it stands now.
     pub fn snapshot(&self) -> PoolStatus {
         let mut status = self.core.board.lock().status(&self.core.plan, time::now());
-        status.panic = self.view.look().panic;
+        status.panic = self.view.look().panic();
         status.queued = self.core.queue.waiting();
         status
     }
@@ -184,6 +193,20 @@ impl Pool {
 
     pub(super) fn next_turn(&self, client: u64) -> Turn {
         Turn::new(self.core.seed, self.turns.fetch_add(1, Ordering::Relaxed), client)
+    }
+
+    /// A turn before it is known among whom, which [`Pool::turn_among`] says.
+    pub(super) fn narrowed_turn(&self, client: u64) -> Turn {
+        Turn::new(!self.core.seed, self.narrowed.fetch_add(1, Ordering::Relaxed), client)
+    }
+
+    /// `turn` among those that are allowed. Other dials' turns are left alone, or theirs would not
+    /// be exact any more.
+    pub(super) fn turn_among(&self, allowed: &Allowed, turn: Turn) -> Turn {
+        match allowed.next_turn() {
+            Some(number) => Turn { number, ..turn },
+            None => self.next_turn(turn.client),
+        }
     }
 
     /// A connect to `account`'s backend failed, and not by our own fault.

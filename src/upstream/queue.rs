@@ -4,6 +4,10 @@
 //! use it. Two counters keep a wake-up from being lost without a lock on the usual path, and are
 //! sequentially consistent for it: who frees a place lowers `active` and then reads `waiting`; who
 //! lines up raises `waiting` and then looks at `active`. One of the two sees the other.
+//!
+//! Who may use some backends only waits with what is allowed of one picture, and is handed nothing of
+//! any other: when the picture changes, the dial that waits is woken and says anew what it may use.
+//! Such a waiter says nothing about those behind it, who may use what it may not.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,8 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, oneshot};
 
+use super::narrow::Allowed;
 use super::picture::{Offer, Picture};
 use super::slot::Lease;
 use crate::balance::Turn;
@@ -24,6 +30,8 @@ pub(super) struct Queue {
     waiting: AtomicU32,
     /// One of those who wait asks the cluster for all of them.
     asking: AtomicBool,
+    /// Woken when a picture changed.
+    changed: Notify,
     line: Mutex<Line>,
 }
 
@@ -43,7 +51,16 @@ struct Waiter {
     turn: Turn,
     /// Backends that it has tried in vain.
     failed: Box<[SocketAddr]>,
+    /// What it may use, of one picture; `None`: whatever there is.
+    allowed: Option<Allowed>,
     hand: oneshot::Sender<Lease>,
+}
+
+/// The line is as long as it may be.
+#[derive(Debug)]
+pub(super) struct LineFull {
+    /// Not all who wait may use the same: that they wait does not say that there is no place.
+    pub(super) mixed: bool,
 }
 
 /// A place in the line, left on drop.
@@ -60,8 +77,8 @@ impl Queue {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    /// Lines up behind at most `size` - 1 others; `None` when the line is that long. A place that
-    /// is free already is handed over at once.
+    /// Lines up behind at most `size` - 1 others. A place that is free already is handed over at
+    /// once.
     pub(super) fn line_up(
         &self,
         size: u32,
@@ -69,23 +86,26 @@ impl Queue {
         view: &View<Picture>,
         turn: Turn,
         failed: &[SocketAddr],
-    ) -> Option<Place<'_>> {
+        allowed: Option<Allowed>,
+    ) -> Result<Place<'_>, LineFull> {
         let (hand, lease) = oneshot::channel();
         let id = {
             let mut line = self.line.lock();
             if line.waiters.len() as u64 >= u64::from(size) {
-                return None;
+                let others = || line.waiters.iter().any(|waiter| waiter.allowed.is_some());
+                return Err(LineFull { mixed: allowed.is_some() || others() });
             }
             let id = line.next_id;
             line.next_id += 1;
             let view = view.clone();
-            line.waiters.push_back(Waiter { id, pool, view, turn, failed: failed.into(), hand });
+            let failed = failed.into();
+            line.waiters.push_back(Waiter { id, pool, view, turn, failed, allowed, hand });
             self.waiting.fetch_add(1, Ordering::SeqCst);
             id
         };
         let place = Place { queue: self, id, lease };
         self.serve();
-        Some(place)
+        Ok(place)
     }
 
     /// A place went back somewhere.
@@ -95,25 +115,35 @@ impl Queue {
         }
     }
 
-    /// Hands out what is free, in the line's order. Also called when the picture changed: a
-    /// backend that came up has places.
+    /// The picture changed: a backend that came up has places, and others may be allowed.
+    pub(super) fn picture_changed(&self) {
+        self.place_freed();
+        self.changed.notify_waiters();
+    }
+
+    /// The next change of a picture from now on, whether or not anybody awaits it yet.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Hands out what is free, in the line's order.
     pub(super) fn serve(&self) {
         // Leases that nobody took are dropped after the lock is: a drop comes back here.
         let mut untaken = Vec::new();
         loop {
             let mut line = self.line.lock();
-            let mut full_pools: Vec<u64> = Vec::new();
+            let mut full: Vec<(u64, usize)> = Vec::new();
             let mut index = 0;
             while let Some(waiter) = line.waiters.get(index) {
-                if full_pools.contains(&waiter.pool) {
+                let order = waiter.order_id();
+                if full.contains(&order) {
                     index += 1;
                     continue;
                 }
-                let offer = waiter.view.look().offers(waiter.turn).next(&waiter.failed);
-                let Offer::Place(lease) = offer else {
+                let Some(lease) = waiter.find_place() else {
                     // With backends ruled out a waiter says nothing about those behind it.
                     if waiter.failed.is_empty() {
-                        full_pools.push(waiter.pool);
+                        full.push(order);
                     }
                     index += 1;
                     continue;
@@ -132,9 +162,13 @@ impl Queue {
         }
     }
 
-    /// `None` while somebody else asks.
-    pub(super) fn begin_asking(&self) -> Option<BusyAsking<'_>> {
-        (!self.asking.swap(true, Ordering::Relaxed)).then_some(BusyAsking(self))
+    /// `None` while somebody else asks who may use the same.
+    pub(super) fn begin_asking<'a>(
+        &'a self,
+        allowed: Option<&'a Allowed>,
+    ) -> Option<BusyAsking<'a>> {
+        let asking = allowed.and_then(Allowed::asking).unwrap_or(&self.asking);
+        (!asking.swap(true, Ordering::Relaxed)).then_some(BusyAsking(asking))
     }
 
     fn leave(&self, id: u64) {
@@ -151,16 +185,49 @@ impl Queue {
     }
 }
 
+impl Waiter {
+    /// The same for all who choose from the same order.
+    fn order_id(&self) -> (u64, usize) {
+        (self.pool, self.allowed.as_ref().map_or(0, Allowed::id))
+    }
+
+    /// A place that it may use, taken.
+    fn find_place(&self) -> Option<Lease> {
+        let picture = self.view.look();
+        let order = match &self.allowed {
+            None => picture.order(),
+            Some(allowed) if allowed.is_of(&picture) => allowed.order(&picture),
+            // Its dial was woken and is about to say what it may use of the new picture.
+            Some(_) => return None,
+        };
+        match order.offers(self.turn).next(&self.failed) {
+            Offer::Place(lease) => Some(lease),
+            Offer::Full | Offer::Nobody => None,
+        }
+    }
+}
+
 /// Somebody asks, until it is dropped.
-pub(super) struct BusyAsking<'a>(&'a Queue);
+pub(super) struct BusyAsking<'a>(&'a AtomicBool);
 
 impl Drop for BusyAsking<'_> {
     fn drop(&mut self) {
-        self.0.asking.store(false, Ordering::Relaxed);
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
 impl Place<'_> {
+    /// From now on this is what may be used. Keeps its place in the line.
+    pub(super) fn allow(&self, allowed: Allowed) {
+        {
+            let mut line = self.queue.line.lock();
+            if let Some(waiter) = line.waiters.iter_mut().find(|waiter| waiter.id == self.id) {
+                waiter.allowed = Some(allowed);
+            }
+        }
+        self.queue.serve();
+    }
+
     /// Waits for the lease. Given up half-way, the place in the line is left, and a lease that was
     /// handed over in that very moment goes back on its drop, and so to the next.
     pub(super) async fn lease(&mut self) -> Option<Lease> {

@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(8);
 
 fn dial(pool: &Arc<Pool>) -> JoinHandle<Result<Dialed, DialError>> {
     let pool = Arc::clone(pool);
-    tokio::spawn(async move { pool.dial(client()).await })
+    tokio::spawn(async move { pool.dial(client(), None).await })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,7 +31,7 @@ async fn two_hundred_dials_at_once_never_pass_the_cap() {
         .map(|_| {
             let (pool, most) = (Arc::clone(&pool), Arc::clone(&most));
             tokio::spawn(async move {
-                let dialed = pool.dial(client()).await.unwrap();
+                let dialed = pool.dial(client(), None).await.unwrap();
                 let active = of(&pool, dialed.lease.address().0).active;
                 most.fetch_max(active, Ordering::Relaxed);
                 tokio::task::yield_now().await;
@@ -53,10 +53,10 @@ async fn two_hundred_dials_at_once_never_pass_the_cap() {
 async fn without_a_queue_a_full_pool_says_so() {
     let live = Server::start().await;
     let pool = start(capped(live.address, 1, 0, Duration::ZERO));
-    let held = pool.dial(client()).await.unwrap();
-    assert!(matches!(pool.dial(client()).await, Err(DialError::Full)));
+    let held = pool.dial(client(), None).await.unwrap();
+    assert!(matches!(pool.dial(client(), None).await, Err(DialError::Full)));
     drop(held);
-    pool.dial(client()).await.unwrap();
+    pool.dial(client(), None).await.unwrap();
 }
 
 #[tokio::test]
@@ -65,8 +65,9 @@ async fn a_backends_own_cap_wins_over_the_pools() {
     let mut plan = capped(live.address, 1, 0, Duration::ZERO);
     plan.backends[0].max_connections = NonZeroU32::new(2);
     let pool = start(plan);
-    let _held = (pool.dial(client()).await.unwrap(), pool.dial(client()).await.unwrap());
-    assert!(matches!(pool.dial(client()).await, Err(DialError::Full)));
+    let _held =
+        (pool.dial(client(), None).await.unwrap(), pool.dial(client(), None).await.unwrap());
+    assert!(matches!(pool.dial(client(), None).await, Err(DialError::Full)));
 }
 
 #[tokio::test]
@@ -75,15 +76,15 @@ async fn a_full_primary_is_waited_for_and_not_replaced_by_a_backup() {
     let mut plan = capped(primary.address, 1, 0, Duration::ZERO);
     plan.backends.push(BackendPlan { backup: true, ..backend(backup.address) });
     let pool = start(plan);
-    let _held = pool.dial(client()).await.unwrap();
-    assert!(matches!(pool.dial(client()).await, Err(DialError::Full)));
+    let _held = pool.dial(client(), None).await.unwrap();
+    assert!(matches!(pool.dial(client(), None).await, Err(DialError::Full)));
 }
 
 #[tokio::test]
 async fn the_queue_is_first_come_first_served() {
     let live = Server::start().await;
     let pool = start(capped(live.address, 1, 10, LONG));
-    let mut held = pool.dial(client()).await.unwrap();
+    let mut held = pool.dial(client(), None).await.unwrap();
     let mut waiting = Vec::new();
     for number in 1..=5 {
         waiting.push(dial(&pool));
@@ -106,7 +107,7 @@ async fn a_backend_that_comes_up_serves_those_who_wait() {
     plan.check = quick(CheckKind::Tcp);
     let pool = start(plan);
     pool.first_checks().await;
-    let _held = pool.dial(client()).await.unwrap();
+    let _held = pool.dial(client(), None).await.unwrap();
     let waits = dial(&pool);
     until("it waits", || pool.snapshot().queued == 1).await;
     let address = down.1;
@@ -119,7 +120,7 @@ async fn a_backend_that_comes_up_serves_those_who_wait() {
 async fn a_late_comer_does_not_pass_those_who_wait() {
     let live = Server::start().await;
     let pool = start(capped(live.address, 1, 10, LONG));
-    let held = pool.dial(client()).await.unwrap();
+    let held = pool.dial(client(), None).await.unwrap();
     let first = dial(&pool);
     until("the first waits", || pool.snapshot().queued == 1).await;
     // Freed and asked for in one breath: the place belongs to the first already.
@@ -137,24 +138,24 @@ async fn the_queue_is_bounded_in_length_and_in_time() {
     let live = Server::start().await;
     let timeout = Duration::from_millis(150);
     let pool = start(capped(live.address, 1, 1, timeout));
-    let held = pool.dial(client()).await.unwrap();
+    let held = pool.dial(client(), None).await.unwrap();
     let began = time::now();
     let first = dial(&pool);
     until("the first waits", || pool.snapshot().queued == 1).await;
-    assert!(matches!(pool.dial(client()).await, Err(DialError::QueueFull)));
+    assert!(matches!(pool.dial(client(), None).await, Err(DialError::QueueFull)));
     let late = first.await.unwrap().unwrap_err();
     assert!(matches!(late, DialError::QueueTimeout), "{late}");
     assert!(began.elapsed() >= timeout);
     assert_eq!(pool.snapshot().queued, 0);
     drop(held);
-    pool.dial(client()).await.unwrap();
+    pool.dial(client(), None).await.unwrap();
 }
 
 #[tokio::test]
 async fn who_gives_up_leaves_the_queue_and_loses_no_place() {
     let live = Server::start().await;
     let pool = start(capped(live.address, 1, 10, LONG));
-    let held = pool.dial(client()).await.unwrap();
+    let held = pool.dial(client(), None).await.unwrap();
     let gives_up = dial(&pool);
     until("it waits", || pool.snapshot().queued == 1).await;
     let stays = dial(&pool);
@@ -171,7 +172,7 @@ async fn who_gives_up_leaves_the_queue_and_loses_no_place() {
 async fn a_place_handed_to_one_who_just_gave_up_goes_to_the_next() {
     let live = Server::start().await;
     let pool = start(capped(live.address, 1, 10, LONG));
-    let held = pool.dial(client()).await.unwrap();
+    let held = pool.dial(client(), None).await.unwrap();
     let gives_up = dial(&pool);
     until("it waits", || pool.snapshot().queued == 1).await;
     let stays = dial(&pool);
@@ -198,7 +199,7 @@ async fn counts_are_exact_however_dials_end() {
         let (holds, aborts) = (rng.random_range(0..8), rng.random_bool(0.4));
         let pool = Arc::clone(&pool);
         let dial = tokio::spawn(async move {
-            let dialed = pool.dial(client()).await;
+            let dialed = pool.dial(client(), None).await;
             for _ in 0..holds {
                 tokio::task::yield_now().await;
             }
@@ -220,5 +221,5 @@ async fn counts_are_exact_however_dials_end() {
     let active: Vec<_> = status.backends.iter().map(|b| b.active).collect();
     assert_eq!((status.queued, active), (0, vec![0, 0]));
     assert!(status.backends[0].connections > 0);
-    let _held = pool.dial(client()).await.unwrap();
+    let _held = pool.dial(client(), None).await.unwrap();
 }

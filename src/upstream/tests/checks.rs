@@ -10,7 +10,7 @@ async fn a_dead_backend_is_known_after_the_first_checks_and_never_tried() {
     assert_eq!(state(&pool, dead.1), BackendState::Down);
     assert!(of(&pool, dead.1).last_check.starts_with("connect: "));
     for _ in 0..10 {
-        assert_eq!(pool.dial(client()).await.unwrap().attempts, 1);
+        assert_eq!(pool.dial(client(), None).await.unwrap().attempts, 1);
     }
     let status = pool.snapshot();
     assert_eq!((status.usable, status.total, status.panic), (2, 3, false));
@@ -57,7 +57,7 @@ async fn live_connections_stay_when_their_backend_goes_down() {
         None,
         1,
     );
-    let mut dialed = pool.dial(client()).await.unwrap();
+    let mut dialed = pool.dial(client(), None).await.unwrap();
     let pool = Pool::start(plan, windows(), Some(&pool), 1);
     pool.first_checks().await;
     assert_eq!(state(&pool, a.address), BackendState::Down);
@@ -170,7 +170,7 @@ async fn too_few_healthy_backends_are_a_panic_that_uses_all() {
     pool.first_checks().await;
     assert!(pool.snapshot().panic);
     for _ in 0..6 {
-        assert_eq!(pool.dial(client()).await.unwrap().lease.address().0, live.address);
+        assert_eq!(pool.dial(client(), None).await.unwrap().lease.address().0, live.address);
     }
     assert!(of(&pool, dead[0].1).connect_failures > 0, "all are used");
 

@@ -20,7 +20,7 @@ async fn a_dead_backend_is_passed_over_in_the_same_dial() {
     let pool = start(plan(&[dead.1, live.address]));
     let mut attempts = 0;
     for _ in 0..10 {
-        let dialed = pool.dial(client()).await.unwrap();
+        let dialed = pool.dial(client(), None).await.unwrap();
         assert_eq!(dialed.lease.address().0, live.address);
         attempts += dialed.attempts;
     }
@@ -41,13 +41,13 @@ async fn attempts_are_bounded_and_no_backend_is_tried_twice() {
     };
 
     let pool = start(plan(&addresses));
-    let error = pool.dial(client()).await.unwrap_err();
+    let error = pool.dial(client(), None).await.unwrap_err();
     assert!(matches!(error, DialError::Connect { attempts: 3, .. }), "{error}");
     assert_eq!(error.label(), "connect_failed");
     assert_eq!(tries(&pool), [0, 1, 1, 1]);
 
     let pool = start(PoolPlan { connect_attempts: 9, ..plan(&addresses) });
-    let error = pool.dial(client()).await.unwrap_err();
+    let error = pool.dial(client(), None).await.unwrap_err();
     assert_eq!(error.attempts(), 4);
     assert_eq!(tries(&pool), [1, 1, 1, 1]);
 }
@@ -64,13 +64,13 @@ async fn a_silent_backend_costs_one_connect_timeout() {
     let live = Server::start().await;
     let connect_timeout = Duration::from_millis(200);
     let pool = start(PoolPlan { connect_timeout, ..plan(&[silent, live.address]) });
-    let dialed = pool.dial(client()).await.unwrap();
+    let dialed = pool.dial(client(), None).await.unwrap();
     assert_eq!((dialed.attempts, dialed.lease.address().0), (2, live.address));
     assert!(dialed.connect >= connect_timeout);
     drop(dialed);
 
     let pool = start(PoolPlan { connect_timeout, ..plan(&[silent]) });
-    let error = pool.dial(client()).await.unwrap_err();
+    let error = pool.dial(client(), None).await.unwrap_err();
     assert!(matches!(error, DialError::Timeout { attempts: 1, .. }), "{error}");
     assert_eq!(of(&pool, silent).active, 0);
 }
@@ -80,7 +80,7 @@ async fn a_pool_without_weight_has_no_backend() {
     let live = Server::start().await;
     let mut plan = plan(&[live.address]);
     plan.backends[0].weight = 0;
-    let error = start(plan).dial(client()).await.unwrap_err();
+    let error = start(plan).dial(client(), None).await.unwrap_err();
     assert!(matches!(error, DialError::NoBackend), "{error}");
 }
 
@@ -90,7 +90,7 @@ async fn backups_are_used_when_every_primary_failed() {
     let mut plan = plan(&[dead.1, backup.address]);
     plan.backends[1].backup = true;
     let pool = start(plan);
-    let dialed = pool.dial(client()).await.unwrap();
+    let dialed = pool.dial(client(), None).await.unwrap();
     assert_eq!((dialed.attempts, dialed.lease.address().0), (2, backup.address));
 }
 
@@ -105,7 +105,7 @@ async fn a_cancelled_dial_gives_its_place_back() {
     let pool = start(plan(&[silent]));
     let dialling = tokio::spawn({
         let pool = Arc::clone(&pool);
-        async move { pool.dial(client()).await.map(|_| ()) }
+        async move { pool.dial(client(), None).await.map(|_| ()) }
     });
     until("the dial is under way", || of(&pool, silent).active == 1).await;
     dialling.abort();
@@ -117,7 +117,7 @@ async fn a_cancelled_dial_gives_its_place_back() {
 async fn a_lease_counts_until_it_is_dropped_even_by_a_panic() {
     let live = Server::start().await;
     let pool = start(plan(&[live.address]));
-    let dialed = pool.dial(client()).await.unwrap();
+    let dialed = pool.dial(client(), None).await.unwrap();
     assert_eq!(of(&pool, live.address).active, 1);
     let panicked = tokio::spawn(async move {
         let _held = dialed;
@@ -132,7 +132,7 @@ fn a_dial_is_small_enough_to_live_in_a_connection() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let pool = start(plan(&[dead().1]));
-        let dial = pool.dial(client());
+        let dial = pool.dial(client(), None);
         assert!(size_of_val(&dial) <= 768, "{} bytes", size_of_val(&dial));
         assert_eq!(size_of::<Lease>(), size_of::<usize>());
     });
@@ -154,7 +154,7 @@ async fn a_pool_is_dialled_from_other_runtimes_than_its_own() {
                 let runtime = runtime.enable_all().build().unwrap();
                 let dials = (0..50).map(|_| {
                     let pool = Arc::clone(&pool);
-                    async move { pool.dial(client()).await.map(|dialed| dialed.attempts) }
+                    async move { pool.dial(client(), None).await.map(|dialed| dialed.attempts) }
                 });
                 runtime.block_on(async {
                     let dials: Vec<_> = dials.map(tokio::spawn).collect();

@@ -15,7 +15,7 @@ async fn a_drained_backend_gets_no_dial_and_keeps_its_leases_and_its_checks() {
     pool.first_checks().await;
     let mut held = Vec::new();
     for _ in 0..2 {
-        held.push(pool.dial(client()).await.unwrap());
+        held.push(pool.dial(client(), None).await.unwrap());
     }
     pool.drain(only(a.address));
     assert_eq!(state(&pool, a.address), BackendState::Draining);
@@ -44,11 +44,11 @@ async fn a_drain_is_no_illness_and_a_panic_does_not_use_it() {
     until("the other is down", || state(&pool, address) == BackendState::Down).await;
     // The panic tries the one that is down, and not the one that is drained.
     assert!(pool.snapshot().panic);
-    assert!(pool.dial(client()).await.is_err());
+    assert!(pool.dial(client(), None).await.is_err());
     assert_eq!(of(&pool, a.address).connections, 0);
 
     pool.drain(HashSet::from([Endpoint::from(a.address), Endpoint::from(address)]));
-    assert!(matches!(pool.dial(client()).await, Err(DialError::NoBackend)));
+    assert!(matches!(pool.dial(client(), None).await, Err(DialError::NoBackend)));
 }
 
 /// Of two backends one is drained: the other is all there is, and half of that may not be ejected.
@@ -60,6 +60,6 @@ async fn a_drained_backend_does_not_count_among_those_of_whom_some_may_be_ejecte
         OutlierPlan { failures: 1, max_ejected: Share::percent(50.0), ..OutlierPlan::default() };
     let pool = start(PoolPlan { outlier, ..plan(&[live.address, dead.1]) });
     pool.drain(only(live.address));
-    assert!(pool.dial(client()).await.is_err());
+    assert!(pool.dial(client(), None).await.is_err());
     assert_ne!(state(&pool, dead.1), BackendState::Ejected);
 }

@@ -54,7 +54,7 @@ async fn an_ejection_ends_by_time_and_success_counts_anew() {
 async fn a_success_between_failures_keeps_a_backend_in() {
     let live = Server::start().await;
     let pool = start(ejecting(&[live.address, dead().1], LONG));
-    let dialed = pool.dial(client()).await.unwrap();
+    let dialed = pool.dial(client(), None).await.unwrap();
     let fault = || DialError::Timeout { address: dialed.lease.address(), attempts: 1 };
     for _ in 0..5 {
         pool.connect_failed(dialed.lease.account(), &fault());

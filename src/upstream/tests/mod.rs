@@ -25,6 +25,7 @@ mod dialing;
 mod draining;
 mod ejecting;
 mod names;
+mod narrowing;
 mod reloading;
 mod sharing;
 mod voting;
@@ -140,7 +141,7 @@ fn start(plan: PoolPlan) -> Arc<Pool> {
 async fn spread(pool: &Arc<Pool>, count: usize) -> HashMap<SocketAddr, usize> {
     let mut went = HashMap::new();
     for _ in 0..count {
-        let dialed = pool.dial(client()).await.unwrap();
+        let dialed = pool.dial(client(), None).await.unwrap();
         *went.entry(dialed.lease.address().0).or_default() += 1;
     }
     went

@@ -74,7 +74,7 @@ async fn a_name_is_resolved_and_its_changes_are_followed() {
     let verdicts = Arc::clone(&windows.verdicts);
     let pool = Pool::start(named(one.address.port()), windows, None, 1);
     pool.first_checks().await;
-    let kept = pool.dial(client()).await.unwrap();
+    let kept = pool.dial(client(), None).await.unwrap();
     assert_eq!(kept.lease.address().0, one.address);
 
     names.set(&["127.0.0.1", "127.0.0.2"]);
@@ -118,14 +118,14 @@ async fn a_name_that_never_resolves_does_not_hold_up_the_rest_and_is_used_once_i
     let windows = PoolWindows { resolver: Resolver::with_nameserver(names.serve()), ..windows() };
     let pool = Pool::start(named(one.address.port()), windows, None, 1);
     pool.first_checks().await;
-    assert!(matches!(pool.dial(client()).await, Err(DialError::NoBackend)));
+    assert!(matches!(pool.dial(client(), None).await, Err(DialError::NoBackend)));
     until("its failure is shown", || pool.snapshot().backends[0].state == BackendState::Down).await;
     let status = pool.snapshot().backends.remove(0);
     assert_eq!((status.address, status.active), (None, 0));
     assert!(status.last_check.contains("app.test"), "{}", status.last_check);
     names.set(&["127.0.0.1"]);
     until("it is used", || addresses(&pool) == [one.address]).await;
-    pool.dial(client()).await.unwrap();
+    pool.dial(client(), None).await.unwrap();
 }
 
 #[tokio::test]

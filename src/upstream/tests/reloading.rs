@@ -20,7 +20,7 @@ async fn what_is_known_of_a_backend_goes_over_to_the_next_pool() {
     let verdicts = Arc::clone(&windows.verdicts);
     let old = Pool::start(rarely(&[dead.1, live.address]), windows.clone(), None, 1);
     old.first_checks().await;
-    let kept = old.dial(client()).await.unwrap();
+    let kept = old.dial(client(), None).await.unwrap();
 
     let new = Pool::start(rarely(&[live.address, dead.1]), windows, Some(&old), 2);
     // At once, before any check of its own has run: nothing was awaited.
@@ -54,8 +54,8 @@ async fn a_removed_backend_is_forgotten_once_the_old_pool_is_closed() {
     until("it is forgotten", || verdicts.of(&"web".into(), a.address).is_none()).await;
     assert!(verdicts.of(&"web".into(), b.address).is_some());
     // Whoever still has the old pool may dial by it.
-    old.dial(client()).await.unwrap();
-    new.dial(client()).await.unwrap();
+    old.dial(client(), None).await.unwrap();
+    new.dial(client(), None).await.unwrap();
 }
 
 #[tokio::test]
@@ -98,10 +98,10 @@ async fn a_cap_holds_over_a_reload_and_so_does_the_queue() {
         ..plan(&[a.address])
     };
     let old = start(plan.clone());
-    let held = old.dial(client()).await.unwrap();
+    let held = old.dial(client(), None).await.unwrap();
     let dial = |pool: &Arc<Pool>| {
         let pool = Arc::clone(pool);
-        tokio::spawn(async move { pool.dial(client()).await.unwrap() })
+        tokio::spawn(async move { pool.dial(client(), None).await.unwrap() })
     };
     let first = dial(&old);
     until("one waits", || old.snapshot().queued == 1).await;
@@ -126,9 +126,9 @@ async fn a_raised_cap_serves_those_who_wait() {
         ..plan(&[a.address])
     };
     let old = start(capped(1));
-    let _held = old.dial(client()).await.unwrap();
+    let _held = old.dial(client(), None).await.unwrap();
     let new = Pool::start(capped(2), windows(), Some(&old), 1);
-    let _also = new.dial(client()).await.unwrap();
+    let _also = new.dial(client(), None).await.unwrap();
     assert_eq!(of(&new, a.address).active, 2);
 }
 
@@ -153,14 +153,14 @@ async fn a_pace_goes_over_when_its_rate_stays() {
         ..plan(&[a.address])
     };
     let old = start(paced(1 << 20, 0));
-    let before = old.dial(client()).await.unwrap().lease;
+    let before = old.dial(client(), None).await.unwrap().lease;
     assert!(before.download().is_none());
     let new = Pool::start(paced(1 << 20, 1 << 21), windows(), Some(&old), 1);
-    let after = new.dial(client()).await.unwrap().lease;
+    let after = new.dial(client(), None).await.unwrap().lease;
     assert!(std::ptr::eq(before.upload().unwrap(), after.upload().unwrap()));
     assert_eq!(after.download().unwrap().rate().get(), 1 << 21);
     let new = Pool::start(paced(1 << 22, 0), windows(), Some(&new), 1);
-    let after = new.dial(client()).await.unwrap().lease;
+    let after = new.dial(client(), None).await.unwrap().lease;
     assert_eq!(after.upload().unwrap().rate().get(), 1 << 22);
 }
 

@@ -170,7 +170,7 @@ async fn a_relieved_node_whose_connect_fails_looks_for_itself_at_once() {
     let address = b.address;
     b.stop().await;
     assert_eq!(state(&pool, address), BackendState::Up, "nobody has looked yet");
-    let _ = pool.dial(client()).await;
+    let _ = pool.dial(client(), None).await;
     until("a failed connect made it look", || state(&pool, address) == BackendState::Down).await;
 }
 
