@@ -11,6 +11,10 @@ use tidegate::cluster::state::{self, Dir, Saved};
 use tidegate::cluster::wire::records::{Meta, Record, StateBeat, ViewBeat};
 use tidegate::cluster::wire::{Envelope, Kind};
 
+use tidegate::net::{
+    HeaderVersion, TlsTold, Told, read_header, read_hello, write_header, write_local,
+};
+
 use crate::targets::datagram::{OWN, PEER, STRANGER, World, identity, step, who};
 use crate::targets::stream::{self, how, piece};
 
@@ -20,6 +24,8 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "codec" => messages(),
         "config" => files(),
         "datagram" => conversations(),
+        "hello" => hellos(),
+        "proxy_header" => headers(),
         "records" => golden(),
         "state" => states(),
         "stream" => talks(),
@@ -224,4 +230,43 @@ fn words() -> Vec<Vec<u8>> {
         r#"{"backend":"app.internal:80","rule":"web","weight":3}"#,
     ];
     words.split(' ').chain(orders).map(|word| word.as_bytes().to_vec()).collect()
+}
+
+/// A real hello out of the tests that read it, whole and in two records; and one that is all there is
+/// to it.
+fn hellos() -> Vec<Vec<u8>> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/net/hello/tests.rs");
+    let text = fs::read_to_string(source).unwrap().replace("\\\n", "");
+    let digits = |literal: &str| literal.split_whitespace().collect::<String>();
+    let known = |bytes: &Vec<u8>| matches!(read_hello(bytes), Ok(Some(_)));
+    let real = text.split('"').find_map(|text| unhex(&digits(text)).filter(known)).unwrap();
+    let (one, two) = real[5..].split_at(70);
+    let record = |part: &[u8]| [&[0x16, 3, 1, 0, part.len() as u8], part].concat();
+    let cut = [record(one), record(two)].concat();
+    let body = [&[3, 1][..], &[7; 32], &[0, 0, 2, 0, 0x2f, 1, 0]].concat();
+    let bare = record(&[&[1, 0, 0, body.len() as u8], &body[..]].concat());
+    assert!(known(&cut) && known(&bare));
+    vec![real, cut, bare, b"GET / HTTP/1.1\r\n".to_vec()]
+}
+
+fn headers() -> Vec<Vec<u8>> {
+    let pairs = [("192.0.2.1:5", "198.51.100.1:443"), ("[2001:db8::1]:5", "192.0.2.1:443")];
+    let (cipher, common_name) = (Some("TLS13_AES_128_GCM_SHA256"), Some("client.a"));
+    let tls = TlsTold { version: "TLSv1.3", cipher, common_name, verified: true };
+    let versions = [HeaderVersion::V1, HeaderVersion::V2];
+    let written = versions.into_iter().flat_map(|version| {
+        let header = move |(source, destination): (&str, &str)| {
+            let [source, destination] = [source, destination].map(|text| text.parse().unwrap());
+            let (server_name, alpn) = (Some("a.b"), Some(&b"h2"[..]));
+            let told = Told { source, destination, server_name, alpn, tls: Some(tls) };
+            write_header(version, &told)
+        };
+        pairs.into_iter().map(header).chain([write_local(version)])
+    });
+    // One with its checksum, and one of a socket that is a file.
+    let fixed = |family, length| [&b"\r\n\r\n\0\r\nQUIT\n\x21"[..], &[family, 0, length]].concat();
+    let summed = [fixed(0, 7), vec![3, 0, 4, 0x3e, 0xc9, 0x89, 0x4e]].concat();
+    let unix = [fixed(0x31, 216), vec![b'/'; 216]].concat();
+    assert!(matches!(read_header(&summed), Ok(Some(_))));
+    written.chain([summed, unix]).collect()
 }
