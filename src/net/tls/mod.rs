@@ -8,6 +8,7 @@ mod originate;
 pub mod plan;
 mod session;
 mod terminate;
+mod tickets;
 
 use std::sync::OnceLock;
 
@@ -23,6 +24,7 @@ pub use plan::{
 };
 pub use session::Session;
 pub use terminate::{SetupError, Terminator};
+pub use tickets::{MOST_TICKET, TICKET_LIFETIME, TicketKeys, TicketSecret, TicketSet};
 
 /// The cryptography in use: AWS-LC, the post-quantum hybrid first.
 pub(crate) fn provider() -> &'static CryptoProvider {
