@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use aws_lc_rs::rand;
 use rustls::server::ProducesTickets;
 use zeroize::{Zeroize as _, ZeroizeOnDrop};
@@ -26,20 +26,41 @@ pub const TICKET_LIFETIME: Duration = Duration::from_secs(6 * 3600);
 /// Longer than the ticket of any session, with the client's certificates in it.
 pub const MOST_TICKET: usize = 16 << 10;
 
-/// What a derived key is for: keys for different purposes have nothing in common.
+/// What is derived of a secret; things for different purposes have nothing in common.
 const PURPOSE: &[u8] = b"tidegate ticket 1";
+const NAME: &[u8] = b"tidegate ticket name 1";
 const ID: usize = 16;
 const TAG: usize = 16;
 
 /// A secret, random, of which keys are made. Wiped when it is dropped, and never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TicketSecret {
-    /// Its name; stands in tickets, and tells nothing.
+    /// Its name, made of the other two: it stands in tickets, and tells nothing of them.
     pub id: [u8; ID],
     /// Which span of the wall clock it seals in, counted in [`TICKET_LIFETIME`]s since 1970.
     pub epoch: u64,
     /// The secret itself.
     pub secret: [u8; 32],
+}
+
+impl TicketSecret {
+    /// Of 32 bytes that nobody can guess. Equal ones have equal names on all nodes.
+    pub fn new(epoch: u64, secret: [u8; 32]) -> TicketSecret {
+        let mut id = [0; ID];
+        let named =
+            root(&secret).expand(&[NAME, &epoch.to_be_bytes()], Name).map(|okm| okm.fill(&mut id));
+        // Sixteen bytes are far within what HKDF can give.
+        debug_assert!(matches!(named, Ok(Ok(()))));
+        TicketSecret { id, epoch, secret }
+    }
+}
+
+struct Name;
+
+impl KeyType for Name {
+    fn len(&self) -> usize {
+        ID
+    }
 }
 
 impl fmt::Debug for TicketSecret {
@@ -132,9 +153,13 @@ impl Made {
     }
 }
 
-fn derive(secret: &[u8], context: &[u8]) -> LessSafeKey {
-    let root: Prk = Salt::new(HKDF_SHA256, b"tidegate").extract(secret);
+fn root(secret: &[u8; 32]) -> Prk {
+    Salt::new(HKDF_SHA256, b"tidegate").extract(secret)
+}
+
+fn derive(secret: &[u8; 32], context: &[u8]) -> LessSafeKey {
     let info = [PURPOSE, context];
+    let root = root(secret);
     let key = root.expand(&info, &AES_256_GCM_SIV).expect("HKDF gives up to 8160 bytes");
     LessSafeKey::new(UnboundKey::from(key))
 }

@@ -104,6 +104,14 @@ fn what_is_no_ticket_opens_nothing_and_harms_nothing() {
 }
 
 #[test]
+fn a_name_is_its_secrets_alone() {
+    let id = |epoch, secret| TicketSecret::new(epoch, [secret; 32]).id;
+    assert_eq!(id(1, 1), id(1, 1));
+    assert!(id(1, 1) != id(1, 2) && id(1, 1) != id(2, 1));
+    assert_ne!(id(1, 0), [0; 16]);
+}
+
+#[test]
 fn no_secret_is_ever_shown() {
     // Its bytes are 171, ab in hex.
     let keys = keys(&[84]);
