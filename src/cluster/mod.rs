@@ -45,6 +45,7 @@ pub mod sieve;
 pub mod state;
 mod streams;
 pub mod sync;
+pub mod tickets;
 pub mod timers;
 pub mod verdicts;
 pub mod waiting;
