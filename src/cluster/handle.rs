@@ -24,6 +24,7 @@ use super::state::{Dir, DirError, Keeper, News, State};
 use crate::balance::Tally;
 use crate::base::{BackendKey, GossipAddr, NodeId, View, publish_and_view, time};
 use crate::health::{Peers, Rota, Verdicts, Vote};
+use crate::net::tls::TicketKeys;
 use crate::net::{Resolver, TcpOptions, bind_listeners, bind_udp};
 use crate::traffic::{Alone, Asking, Holder, Ledger, Levels, Paced};
 
@@ -43,6 +44,9 @@ pub struct Windows {
     pub acts: Arc<Acts>,
     /// Own connections in flight, and told of the peers'.
     pub tally: Arc<Tally>,
+    /// Told by which secrets session tickets are sealed: the cluster's where gossip is sealed, else
+    /// this node's.
+    pub tickets: Arc<TicketKeys>,
     /// Digest of the configuration that runs.
     pub config_digest: View<String>,
     /// Resolves seeds.
@@ -60,6 +64,7 @@ impl Windows {
             verdicts: Arc::default(),
             acts: Acts::empty(),
             tally: Arc::default(),
+            tickets: Arc::default(),
             config_digest,
             resolver,
         }

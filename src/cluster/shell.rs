@@ -30,6 +30,7 @@ use super::roster::MemberView;
 use super::state::{Keeper, State};
 use super::streams::{News, Streams};
 use super::sync::StreamId;
+use super::tickets;
 use super::wire::MAX_DATAGRAM;
 use crate::base::{Actor, BootId, Endpoint, Host, NodeId, Publisher, time};
 use crate::net::{Resolver, run_first};
@@ -175,6 +176,8 @@ impl Agent {
             verdicts: Arc::clone(&self.windows.verdicts),
             acts: Arc::clone(&self.windows.acts),
             tally: Arc::clone(&self.windows.tally),
+            tickets: Arc::clone(&self.windows.tickets),
+            draw: tickets::system(),
         };
         Ok(Machine::new(setup, rooms, time::now()))
     }

@@ -16,6 +16,7 @@ use super::journal::Journal;
 use super::listeners::{ListenError, Listeners};
 use super::overlay;
 use super::report::Report;
+use super::tickets::keep_tickets;
 use crate::admin::{self, ServerPlan};
 use crate::balance::Tally;
 use crate::base::drain::DrainSignal;
@@ -27,6 +28,7 @@ use crate::cluster::acts::Acts;
 use crate::cluster::{Cluster, ClusterError, Windows};
 use crate::config::Plan;
 use crate::health::{NoPeers, Peers, Verdicts};
+use crate::net::tls::TicketKeys;
 use crate::net::{ResolveError, Resolver};
 use crate::proxy::{Snapshot, Workers};
 use crate::traffic::{Bans, Holdings, Limits, SharedPace};
@@ -106,6 +108,7 @@ impl Node {
         let limits = Arc::new(Limits::default());
         let holdings = Arc::new(Holdings::default());
         let pace = Arc::new(SharedPace::default());
+        let tickets = TicketKeys::new();
         let (digest, digest_view) = publish_and_view(plan.digest.clone());
 
         // The admin address first: probes should be answered from the start.
@@ -130,6 +133,7 @@ impl Node {
                     verdicts: verdicts.clone(),
                     acts: acts.clone(),
                     tally: tally.clone(),
+                    tickets: tickets.clone(),
                     config_digest: digest_view,
                     resolver: resolver.clone(),
                 },
@@ -156,6 +160,7 @@ impl Node {
             limits,
             holdings,
             pace,
+            tickets,
             tally,
             salt,
             secret: rand::random(),
@@ -196,6 +201,10 @@ impl Node {
             admin: Mutex::new(None),
         });
         node.serve_admin(admin_listener, drain);
+        if node.cluster.is_none() {
+            let keeping = keep_tickets(&node.rooms.tickets);
+            node.acting.lock().push(spawn_supervised("tickets", keeping));
+        }
         // What the disk kept holds before anybody is served.
         node.publish_bans();
         if let Err(error) = node.take_over(node.first.clone()).await {
@@ -208,8 +217,8 @@ impl Node {
         node.serving.store(true, Relaxed);
         let acting = keep_acts(Arc::downgrade(&node), changed);
         let laying = keep_overlay(Arc::downgrade(&node), overlay_changed);
-        *node.acting.lock() =
-            vec![spawn_supervised("acts", acting), spawn_supervised("overlay", laying)];
+        let acting = [spawn_supervised("acts", acting), spawn_supervised("overlay", laying)];
+        node.acting.lock().extend(acting);
         node.say_started();
         Ok(node)
     }

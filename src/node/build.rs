@@ -8,6 +8,7 @@ use crate::balance::Tally;
 use crate::base::time;
 use crate::config::Plan;
 use crate::health::{Peers, Verdicts};
+use crate::net::tls::TicketKeys;
 use crate::net::{Resolver, fetch_soon};
 use crate::proxy::{AccessLog, AccessLogPlan, Rule, RulePlan, Snapshot};
 use crate::traffic::{
@@ -28,6 +29,8 @@ pub(super) struct Rooms {
     pub(super) limits: Arc<Limits>,
     pub(super) holdings: Arc<Holdings>,
     pub(super) pace: Arc<SharedPace>,
+    /// The secrets of session tickets.
+    pub(super) tickets: Arc<TicketKeys>,
     /// The same on every node of the cluster, so that keys hash alike.
     pub(super) salt: u64,
     /// This node's alone, so that nobody outside can aim at a slot of its tables.
@@ -209,6 +212,7 @@ mod tests {
             limits: Arc::default(),
             holdings: Arc::default(),
             pace: Arc::default(),
+            tickets: Arc::default(),
             salt: 0,
             secret: 0,
         };

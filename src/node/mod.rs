@@ -25,6 +25,7 @@ mod overlay;
 mod reload;
 mod report;
 mod run;
+mod tickets;
 
 pub use boot::{BootError, Node};
 pub use check::check;

@@ -6,9 +6,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tidegate::balance::Tally;
@@ -23,6 +24,7 @@ use tidegate::cluster::sync::StreamId;
 use tidegate::cluster::wire::{Cover, Envelope, Head, Kind, MAX_PAYLOAD, Seal};
 use tidegate::cluster::{MemberState, Profile, SyncAt};
 use tidegate::health::Verdicts;
+use tidegate::net::tls::{TICKET_LIFETIME, TicketKeys};
 use tidegate::traffic::{Answer, Holdings, Ledger, LimitPlan, Limiter, Limits, Origin, SharedPace};
 
 use crate::support::{Book, ring};
@@ -98,6 +100,10 @@ pub(crate) struct Host {
     /// Pacers that it shares.
     pub(crate) pace: Arc<SharedPace>,
     pub(crate) tally: Arc<Tally>,
+    /// By which secrets its process seals session tickets.
+    pub(crate) tickets: Arc<TicketKeys>,
+    /// Secrets that its processes made.
+    pub(crate) minted: Arc<AtomicU64>,
     /// Added to the wall clock when a process starts.
     pub(crate) clock_off_ms: i64,
     /// What it keeps over restarts, when it has a disk.
@@ -194,6 +200,8 @@ pub(crate) struct Fabric {
     /// A limit that they share, and how often they report of it.
     pub(crate) limit: Option<LimitPlan>,
     pub(crate) interval: Duration,
+    /// How long a secret of session tickets seals, in processes started from now on.
+    pub(crate) ticket_span: Duration,
     /// Of processes started from now on.
     pub(crate) profile: Profile,
     /// Healthy nodes that somebody declared failed: (when, who, whom).
@@ -237,6 +245,7 @@ impl Fabric {
             cap: 3 << 20,
             limit: None,
             interval: INTERVAL,
+            ticket_span: TICKET_LIFETIME,
             profile: Profile::Lan,
             false_downs: Vec::new(),
             answers: Vec::new(),
@@ -310,6 +319,8 @@ impl Fabric {
             acts: Acts::empty(),
             pace: Arc::default(),
             tally: Arc::default(),
+            tickets: TicketKeys::new(),
+            minted: Arc::default(),
             clock_off_ms: 0,
             disk: None,
             boots: 0,
@@ -354,6 +365,7 @@ impl Fabric {
             seed: self.rng.next_u64(),
             state: host.disk.as_ref().map(|disk| disk.state.clone()).unwrap_or_default(),
             interval: self.interval,
+            ticket_span: self.ticket_span,
             ..Setup::new(actor, host.name.as_str().into(), host.advertised)
         };
         self.start_as(index, setup);
@@ -386,6 +398,14 @@ impl Fabric {
         rooms.acts = host.acts.clone();
         rooms.paced = host.pace.clone();
         rooms.tally = host.tally.clone();
+        host.tickets = TicketKeys::new();
+        rooms.tickets = host.tickets.clone();
+        let (minted, rng) = (host.minted.clone(), Mutex::new(StdRng::seed_from_u64(!setup.seed)));
+        rooms.draw = Arc::new(move |bytes| {
+            minted.fetch_add(1, Ordering::Relaxed);
+            rng.lock().fill_bytes(bytes);
+            true
+        });
         host.boot = setup.actor.boot.bits();
         host.machine = Some(Machine::new(setup, rooms, self.now));
         host.stalled = false;

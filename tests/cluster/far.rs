@@ -57,7 +57,7 @@ fn nobody_healthy_is_declared_dead_far_apart_in_hours() {
 #[test]
 fn a_death_far_away_is_known_within_twelve_seconds() {
     for nodes in [3, 10] {
-        let mut fabric = cluster(63, nodes);
+        let mut fabric = cluster(71, nodes);
         let mut took = Vec::new();
         for kill in 0..7 {
             let dead = 1 + kill % (nodes - 1);

@@ -11,6 +11,7 @@ use tidegate::base::{BackendKey, Endpoint, Publisher, RuleName, publish_and_view
 use tidegate::cluster::{Cluster, ClusterError, ClusterPlan, MemberState, Windows};
 use tidegate::health::{Verdict, Verdicts};
 use tidegate::net::Resolver;
+use tidegate::net::tls::TicketKeys;
 
 use crate::support::{Book, sighting};
 
@@ -20,6 +21,7 @@ pub(crate) struct Node {
     pub(crate) verdicts: Arc<Verdicts>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) digest: Publisher<String>,
+    pub(crate) tickets: Arc<TicketKeys>,
 }
 
 pub(crate) fn plan(name: &str, bind: &str, peers: &[Endpoint]) -> ClusterPlan {
@@ -38,16 +40,18 @@ pub(crate) fn no_dns() -> Resolver {
 pub(crate) fn start(plan: ClusterPlan, resolver: Resolver) -> Node {
     let (book, verdicts) = (Arc::new(Book::default()), Arc::new(Verdicts::default()));
     let tally = Arc::new(Tally::default());
+    let tickets = TicketKeys::new();
     let (digest, config_digest) = publish_and_view("d1".to_owned());
     let windows = Windows {
         ledger: book.clone(),
         levels: book.clone(),
         verdicts: verdicts.clone(),
         tally: tally.clone(),
+        tickets: tickets.clone(),
         ..Windows::empty(config_digest, resolver)
     };
     let cluster = Cluster::start(plan, windows).unwrap();
-    Node { cluster, book, verdicts, tally, digest }
+    Node { cluster, book, verdicts, tally, digest, tickets }
 }
 
 pub(crate) fn eventually(

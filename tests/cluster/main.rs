@@ -21,4 +21,5 @@ mod scenarios;
 mod sealed;
 mod sharing;
 mod support;
+mod tickets;
 mod world;

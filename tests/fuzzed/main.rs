@@ -42,6 +42,11 @@ fn the_corpus_is_small() {
 #[test]
 fn a_seed_of_every_kind_gets_behind_the_checks() {
     for (at, kind) in Kind::ALL.into_iter().enumerate() {
+        // Heard under seal alone, and the fuzzers speak plaintext: tests/cluster spoils it.
+        if kind == Kind::Tickets {
+            assert_eq!(World::new().step(who::PEER, at as u8, &seeds::payloads(kind)[0]), 0);
+            continue;
+        }
         let payloads = seeds::payloads(kind);
         let heard = |payload: &Vec<u8>| World::new().step(who::PEER, at as u8, payload) == 1;
         assert!(payloads.iter().any(heard), "no seed of the kind {} is taken", kind.label());

@@ -49,6 +49,10 @@ impl Machine {
             return Err(Reason::PublicAddress);
         }
         let Opened { kind, sender, anyone, payload, .. } = self.envelope.open(bytes)?;
+        // Secrets that others could read are none, and others could have made them.
+        if kind == Kind::Tickets {
+            return Err(Reason::Plaintext);
+        }
         let member = self.roster.row(sender).is_some_and(|row| row.state.active());
         if !self.intake.admit(now, sender, member) {
             return Err(Reason::RateLimited);
@@ -82,6 +86,7 @@ impl Machine {
                     | Record::ViewBeat(_)
                     | Record::ActsBeat(_)
                     | Record::AskActs(_)
+                    | Record::TicketsBeat(_)
             );
             if ask && !asked.insert(mem::discriminant(&record)) {
                 return Err(Reason::Undecodable);
@@ -124,6 +129,16 @@ impl Machine {
             }
             (Kind::Join, Record::Refused(refused)) => {
                 self.hear_refused(now, refused);
+                Ok(())
+            }
+            // Of this kind only what is sealed comes here.
+            (Kind::Tickets, record) => {
+                let peer = self.peer(sender)?;
+                match record {
+                    Record::TicketsBeat(beat) => self.hear_tickets_beat(now, peer, beat),
+                    Record::Ticket(row) => self.hear_ticket(now, &row),
+                    _ => return Err(Reason::Undecodable),
+                }
                 Ok(())
             }
             (_, record) => {

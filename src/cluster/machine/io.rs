@@ -15,7 +15,9 @@ use crate::cluster::plan::SyncAt;
 use crate::cluster::profile::Profile;
 use crate::cluster::state::State;
 use crate::cluster::sync::StreamId;
+use crate::cluster::tickets::Draw;
 use crate::health::Verdicts;
+use crate::net::tls::{TICKET_LIFETIME, TicketKeys};
 use crate::traffic::{Alone, Answer, Ask, Holder, Ledger, Levels, Paced};
 
 /// What a machine begins with.
@@ -55,6 +57,8 @@ pub struct Setup {
     pub state: State,
     /// Longest time between two reports of a limited key that changes.
     pub interval: Duration,
+    /// How long a secret of session tickets seals.
+    pub ticket_span: Duration,
 }
 
 impl Setup {
@@ -78,6 +82,7 @@ impl Setup {
             seed: 0,
             state: State::default(),
             interval: INTERVAL,
+            ticket_span: TICKET_LIFETIME,
         }
     }
 }
@@ -99,10 +104,14 @@ pub struct Rooms {
     pub acts: Arc<Acts>,
     /// Own connections in flight, and told of the peers'.
     pub tally: Arc<Tally>,
+    /// Told by which secrets session tickets are sealed.
+    pub tickets: Arc<TicketKeys>,
+    /// Where new secrets come from.
+    pub draw: Draw,
 }
 
 impl Rooms {
-    /// The rooms of a node that limits and checks nothing.
+    /// The rooms of a node that limits and checks nothing, and has no secrets.
     pub fn empty() -> Self {
         Rooms {
             ledger: Arc::new(Alone),
@@ -112,6 +121,8 @@ impl Rooms {
             verdicts: Arc::default(),
             acts: Acts::empty(),
             tally: Arc::default(),
+            tickets: Arc::default(),
+            draw: Arc::new(|_| false),
         }
     }
 }

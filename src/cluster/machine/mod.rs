@@ -13,6 +13,7 @@ mod loads;
 mod memory;
 mod paces;
 mod sync;
+mod tickets;
 mod upkeep;
 mod view;
 
@@ -33,6 +34,7 @@ use super::herald::Herald;
 use super::identity::Identity;
 use super::private::is_public;
 use super::roster::{MemberState, MemberView, Roster};
+use super::tickets::Rotation;
 use super::verdicts::{Heard, Senses, Told, senses};
 use super::waiting::Waiting;
 use super::wire::records::{Leaving, Meta, Record};
@@ -86,6 +88,7 @@ pub struct Machine {
     memory: memory::Memory,
     telling: acts::Telling,
     syncs: sync::Syncs,
+    tickets: tickets::Tickets,
     meta_seq: u64,
     next_upkeep: Instant,
     look_again: bool,
@@ -110,6 +113,8 @@ impl Machine {
             generation: memory::first_generation(setup.unix_ms, &setup.state),
         };
         let secret = rng.next_u64();
+        let left = rooms.tickets.current();
+        let rotation = Rotation::new(setup.unix_ms, setup.ticket_span, &left);
         let driver = Driver::new(identity, setup.profile, StdRng::seed_from_u64(rng.next_u64()));
         rooms.levels.company(company(1, 0, usize::from(setup.seeds)));
         rooms.holder.nodes(1);
@@ -148,6 +153,7 @@ impl Machine {
             memory: memory::Memory::new(setup.state.clone()),
             telling: acts::Telling::new(now),
             syncs: sync::Syncs::new(now),
+            tickets: tickets::Tickets::new(now, rotation),
             meta_seq: 1,
             next_upkeep: now,
             look_again: true,

@@ -17,7 +17,7 @@ use crate::cluster::figures::SyncFigures;
 use crate::cluster::identity::Identity;
 use crate::cluster::private::is_public;
 use crate::cluster::sync::{Session, StreamId};
-use crate::cluster::wire::records::{Meta, Record, StateBeat, ViewPart, records};
+use crate::cluster::wire::records::{Meta, Record, StateBeat, TicketsBeat, ViewPart, records};
 use crate::cluster::wire::stream::{FRAME, Greeting, HELLO};
 use crate::cluster::wire::{Kind, PLAINTEXT, Reason};
 
@@ -63,6 +63,18 @@ struct Talk {
     at: SocketAddr,
     theirs: Option<StateBeat>,
     sums: Option<Vec<u8>>,
+    tickets: Option<TicketsBeat>,
+}
+
+impl Talk {
+    fn new(session: Session, at: SocketAddr) -> Talk {
+        Talk { session, at, theirs: None, sums: None, tickets: None }
+    }
+
+    /// Whether what is said once both have greeted is sealed.
+    fn sealed(&self) -> bool {
+        self.session.met() && self.session.greeting().key != PLAINTEXT
+    }
 }
 
 /// All streams.
@@ -172,7 +184,7 @@ impl Machine {
         self.syncs.called += 1;
         let stream = StreamId::Out(self.syncs.called);
         let session = Session::new(self.greeting(key), Some(peer), now);
-        self.syncs.talks.insert(stream, Talk { session, at, theirs: None, sums: None });
+        self.syncs.talks.insert(stream, Talk::new(session, at));
         self.outputs.push_back(Output::Connect { stream, to: at });
     }
 
@@ -192,7 +204,7 @@ impl Machine {
         }
         // How we greet depends on how the caller does.
         let session = Session::new(self.greeting(PLAINTEXT), None, now);
-        self.syncs.talks.insert(stream, Talk { session, at: from, theirs: None, sums: None });
+        self.syncs.talks.insert(stream, Talk::new(session, from));
     }
 
     /// Whether the talk is over.
@@ -223,7 +235,7 @@ impl Machine {
             }
             match (stream, talk.session.turns) {
                 (StreamId::In(_), 1) => {
-                    let mut turn = self.opening();
+                    let mut turn = self.opening(now, talk.sealed());
                     turn.extend(self.differing(now, talk)?);
                     self.say_turn(now, stream, talk, &turn);
                 }
@@ -271,7 +283,7 @@ impl Machine {
         if called {
             self.write(now, stream, ours.bytes(), 1);
         } else {
-            let opening = self.opening();
+            let opening = self.opening(now, talk.sealed());
             self.say_turn(now, stream, talk, &opening);
         }
         Ok(())
@@ -291,13 +303,16 @@ impl Machine {
     }
 
     /// What our state amounts to.
-    fn opening(&self) -> Vec<Vec<u8>> {
+    fn opening(&self, now: Instant, sealed: bool) -> Vec<Vec<u8>> {
         let beat = Record::StateBeat(self.state_beat()).bytes();
         // Who has no acts asks for all.
         let any = self.rooms.acts.digest().count > 0;
         let sums =
             any.then(|| Record::AskActs(AskActs { sums: self.rooms.acts.look(Store::sums) }));
-        std::iter::once(beat).chain(sums.map(|sums| sums.bytes())).collect()
+        let tickets = sealed.then(|| Record::TicketsBeat(self.tickets_beat(now, true)));
+        std::iter::once(beat)
+            .chain(sums.into_iter().chain(tickets).map(|sums| sums.bytes()))
+            .collect()
     }
 
     fn state_beat(&self) -> StateBeat {
@@ -336,6 +351,9 @@ impl Machine {
             let rows = self.rooms.acts.look(|store| store.rows_beyond(now, sums, MOST_ACTS));
             told.extend(rows.into_iter().map(|row| row.record().bytes()));
         }
+        if let Some(theirs) = talk.tickets.filter(|_| talk.sealed()) {
+            told.extend(self.tickets_beyond(now, &theirs).unwrap_or_default());
+        }
         Ok(told)
     }
 
@@ -362,6 +380,11 @@ impl Machine {
                 Record::Ban(ban) => acts.push(Row::Ban(ban)),
                 Record::Drain(drain) => acts.push(Row::Drain(drain)),
                 Record::Backend(backend) => acts.push(Row::Backend(backend)),
+                Record::TicketsBeat(_) | Record::Ticket(_) if !talk.sealed() => {
+                    return Err(Reason::Plaintext);
+                }
+                Record::TicketsBeat(beat) => talk.tickets = Some(beat),
+                Record::Ticket(row) => self.hear_ticket(now, &row),
                 _ => return Err(Reason::Undecodable),
             }
         }

@@ -57,6 +57,7 @@ impl Machine {
             self.look_after_leases(now);
             self.plain &= self.boots.is_none() || self.unix_ms(now) < self.setup.plaintext_until;
             self.keep_acquaintances(now);
+            self.keep_tickets(now);
         }
         self.tell_acts(now);
         self.remember();
@@ -124,6 +125,7 @@ impl Machine {
                 self.herald.found(identity.address);
                 self.told.hurry(now);
                 self.beat_acts(now, *identity);
+                self.beat_tickets(now, *identity, false);
                 self.loads.hurry(now);
             }
             // Perhaps it is there again under a new boot, and nobody else asks it.

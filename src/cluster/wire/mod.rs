@@ -64,11 +64,13 @@ pub enum Kind {
     Lease = 10,
     /// Push/pull: what goes over a [`stream`], and no datagram.
     Sync = 11,
+    /// Secrets of session tickets, never in plaintext.
+    Tickets = 12,
 }
 
 impl Kind {
     /// All kinds, in wire order.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Swim,
         Kind::Join,
         Kind::Meta,
@@ -80,6 +82,7 @@ impl Kind {
         Kind::Load,
         Kind::Lease,
         Kind::Sync,
+        Kind::Tickets,
     ];
 
     /// As metrics call it.
@@ -96,6 +99,7 @@ impl Kind {
             Kind::Lease => "lease",
             Kind::Hello => "hello",
             Kind::Sync => "sync",
+            Kind::Tickets => "tickets",
         }
     }
 

@@ -44,7 +44,7 @@ reasons! {
     UnknownBoot = "unknown_boot",
     /// Sealed for whoever hears it, and not a first join.
     Unaddressed = "unaddressed",
-    /// Plaintext, where keys are demanded.
+    /// Plaintext, where keys are demanded: by this node, or by what is said.
     Plaintext = "plaintext",
     /// Whole, but of a type that we do not know.
     UnknownType = "unknown_type",
@@ -58,7 +58,8 @@ reasons! {
     RateLimited = "rate_limited",
     /// Plaintext from a public address.
     PublicAddress = "public_address",
-    /// An identity, or an act, from more than a day ahead.
+    /// An identity, or an act, from more than a day ahead, or a ticket secret from beyond the next
+    /// epoch.
     FutureGeneration = "future_generation",
     /// There are as many members as there may be.
     MembersFull = "members_full",

@@ -9,6 +9,7 @@
 mod health;
 pub mod hello;
 mod load;
+mod tickets;
 
 use std::net::SocketAddr;
 
@@ -26,6 +27,7 @@ pub use hello::{Cloned, Hello};
 
 pub use health::{HealthBeat, HealthPart, HealthRow};
 pub use load::LoadRows;
+pub use tickets::{TicketRow, TicketsBeat};
 
 /// Most bytes of a name, a version or a digest that is kept of what a peer says.
 const MOST_TEXT: usize = 255;
@@ -97,6 +99,10 @@ pub enum Record {
     Hello(Hello),
     /// Two boots of one node live.
     Cloned(Cloned),
+    /// What my secrets of session tickets amount to.
+    TicketsBeat(TicketsBeat),
+    /// A secret of session tickets.
+    Ticket(TicketRow),
 }
 
 /// A node asks to be let in. Without a good nonce it gets a challenge, sent to the address that it
@@ -227,6 +233,8 @@ impl Record {
             Record::PaceShares(_) => 66,
             Record::Hello(_) => 30,
             Record::Cloned(_) => 31,
+            Record::TicketsBeat(_) => 70,
+            Record::Ticket(_) => 71,
         }
     }
 
@@ -266,6 +274,8 @@ impl Record {
             Record::PaceShares(body) => encode(body, out),
             Record::Hello(body) => encode(body, out),
             Record::Cloned(body) => encode(body, out),
+            Record::TicketsBeat(body) => encode(body, out),
+            Record::Ticket(body) => encode(body, out),
             Record::AskMeta | Record::AskHealth => {}
         }
         let length = (out.len() - length_at - 2) as u16;
@@ -314,6 +324,8 @@ impl Record {
             51 => Record::Load(decode(body)?),
             30 => Record::Hello(decode(body)?),
             31 => Record::Cloned(decode(body)?),
+            70 => Record::TicketsBeat(decode(body)?),
+            71 => Record::Ticket(decode(body)?),
             _ => return Ok(None),
         }))
     }

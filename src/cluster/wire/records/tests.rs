@@ -78,6 +78,8 @@ fn all() -> Vec<Record> {
         Record::TokenAnswer(TokenAnswer { ticket: 8, granted: true, level: 0.5 }),
         Record::Hello(Hello { nonce: 9, of: actor().boot }),
         Record::Cloned(Cloned { one: actor(), other: actor() }),
+        Record::TicketsBeat(TicketsBeat { epoch: 83_333, sums: [0, 7, u64::MAX], answer: true }),
+        Record::Ticket(TicketRow { epoch: 83_333, secret: [0xab; 32] }),
     ]
 }
 
@@ -112,6 +114,9 @@ fn records_keep_their_bytes() {
         "18000a0801000000000000e03f",
         "1e000a09fd0f0e0d0c0b0a0000",
         "1f0024fd0807060504030201fd0f0e0d0c0b0a0000fd0807060504030201fd0f0e0d0c0b0a0000",
+        "460011fc854501000007fdffffffffffffffff01",
+        "470025fc85450100\
+         abababababababababababababababababababababababababababababababab",
     ];
     let bytes: Vec<String> = all().iter().map(|record| hex(&record.bytes())).collect();
     assert_eq!(bytes, golden);
@@ -164,6 +169,23 @@ fn full_datagrams_are_within_the_decode_limit() {
     for record in [reports, levels, hot, view] {
         assert_eq!(records(&record.bytes()), Ok(vec![record]));
     }
+}
+
+#[test]
+fn no_ticket_secret_is_ever_shown() {
+    let record = Record::Ticket(TicketRow { epoch: 83_333, secret: [171; 32] });
+    assert_eq!(format!("{record:?}"), "Ticket(TicketRow(epoch 83333))");
+}
+
+#[test]
+fn a_beat_speaks_of_three_epochs() {
+    let beat = TicketsBeat { epoch: 9, sums: [8, 9, 10], answer: false };
+    for epoch in [0, 7, 11, u64::MAX] {
+        assert_eq!(beat.sum(epoch), None);
+    }
+    assert!((8..=10).all(|epoch| beat.sum(epoch) == Some(epoch)));
+    assert_eq!(TicketsBeat { epoch: u64::MAX, ..beat }.sum(u64::MAX), None);
+    assert_eq!(TicketsBeat { epoch: 0, ..beat }.sum(0), Some(9));
 }
 
 #[test]
