@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::orders::{Denied, Order};
 use super::shapes::{
     Backend, Backends, Ban, Bans, ConfigStatus, GossipStatus, Limit, Limits, Member, Members,
-    Opinion, OverlayAct, Rule, Rules, Status,
+    Opinion, OverlayAct, Rule, Rules, Status, TicketStatus,
 };
 use super::sources::{GossipMetrics, LeaseMetrics, Metrics, PhaseMetrics, RuleMetrics, Sources};
 
@@ -66,6 +66,7 @@ impl Fake {
                     since: "2026-01-02T03:04:05Z".into(),
                     idle: None,
                 }],
+                tickets: TicketStatus { secrets: 2, sealing_s: Some(3_720.0), shared: true },
             },
             members: Members {
                 own: "n1".into(),

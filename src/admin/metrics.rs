@@ -81,6 +81,16 @@ fn node(out: &mut Families, status: &shapes::Status, metrics: &Metrics) {
         "Acts that found no room on this node.",
         metrics.acts_refused as f64,
     );
+    tickets(out, &status.tickets);
+}
+
+fn tickets(out: &mut Families, tickets: &shapes::TicketStatus) {
+    let known = "Secrets of session tickets that this node knows.";
+    out.gauge("tidegate_ticket_secrets", known, tickets.secrets as f64);
+    let age = "Seconds that the secret in use has sealed session tickets here.";
+    out.gauge("tidegate_ticket_sealing_age_seconds", age, tickets.sealing_s.unwrap_or(0.0));
+    let shared = "1 when sealed gossip brings the secrets of session tickets to all nodes.";
+    out.gauge("tidegate_tickets_shared", shared, flag(tickets.shared));
 }
 
 fn rules(out: &mut Families, rules: &[shapes::Rule], metrics: &Metrics) {

@@ -246,6 +246,20 @@ pub struct Status {
     /// What acts changed about backends.
     #[serde(default)]
     pub overlay: Vec<OverlayAct>,
+    /// Session tickets.
+    #[serde(default)]
+    pub tickets: TicketStatus,
+}
+
+/// How session tickets stand. No secret is ever shown.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TicketStatus {
+    /// Secrets that are known.
+    pub secrets: usize,
+    /// Seconds that the one that seals has done so here; `None`: none does.
+    pub sealing_s: Option<f64>,
+    /// Whether other nodes have them, so that sessions resume there.
+    pub shared: bool,
 }
 
 /// The configuration that runs.

@@ -286,6 +286,13 @@ pub fn status(view: &Status) -> String {
     for (at, act) in view.overlay.iter().enumerate() {
         lines.add(if at == 0 { "overlay" } else { "" }, &overlay(act));
     }
+    if let Some(sealing) = view.tickets.sealing_s {
+        let shared =
+            if view.tickets.shared { "shared by sealed gossip" } else { "this node's alone" };
+        let (known, sealing) = (view.tickets.secrets, words::seconds(sealing));
+        let noun = if known == 1 { "secret" } else { "secrets" };
+        lines.add("tickets", &format!("{known} {noun}, {shared}; one seals for {sealing}"));
+    }
     match &view.gossip {
         None => lines.add("gossip", "alone, no cluster is configured"),
         Some(gossip) => {
@@ -424,6 +431,7 @@ config file    has faults, so the configuration above runs on:
                lb.yaml:4: b
 bans           2
 overlay        web 10.0.0.8:8081: drain (by n2, 2026-01-02T03:04:05Z)
+tickets        2 secrets, shared by sealed gossip; one seals for 1h2m
 gossip         10.0.0.1:9090, 2 alive
 authenticated  NO: keep it on a private network
 not let in     n7 holds the address

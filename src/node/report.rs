@@ -115,7 +115,18 @@ fn status(node: &Node) -> shapes::Status {
         overlay: node.overlay().into_iter().map(overlay_shape).collect(),
         workers: node.first.workers,
         pid: std::process::id(),
+        tickets: tickets(node),
         gossip: node.cluster.as_ref().map(|cluster| gossip(node, cluster)),
+    }
+}
+
+fn tickets(node: &Node) -> shapes::TicketStatus {
+    let set = node.rooms.tickets.current();
+    let sealing = |_| time::unix_ms().saturating_sub(set.since_ms) as f64 / 1000.0;
+    shapes::TicketStatus {
+        secrets: set.secrets.len(),
+        sealing_s: set.sealing.map(sealing),
+        shared: set.shared,
     }
 }
 

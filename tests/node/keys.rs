@@ -101,6 +101,13 @@ async fn keys_rotate_on_running_nodes_and_no_datagram_is_lost() {
     sealed.step(&[2, 1], |file| keys::put_first(file, id(2)).unwrap()).await;
     sealed.step(&[2], |file| keys::remove(file, id(1)).unwrap()).await;
     assert_eq!(sealed.dropped().await, Vec::<String>::new());
+    for node in &sealed.nodes {
+        until("session tickets are sealed by a shared secret", || async {
+            let status: Status = node.view("/api/v1/status").await;
+            status.tickets.shared && status.tickets.sealing_s.is_some()
+        })
+        .await;
+    }
 
     // Clients' keys are still hashed alike, by the salt that stayed.
     for _ in 0..30 {

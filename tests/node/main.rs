@@ -9,4 +9,5 @@ mod pages;
 mod reload;
 #[path = "../support/mod.rs"]
 mod support;
+mod tickets;
 mod world;
