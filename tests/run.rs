@@ -190,7 +190,7 @@ cluster: {{ bind_addr: \"127.0.0.1:0\", keys_file: ./cluster.keys }}
         let shown = members.output().unwrap().stdout;
         String::from_utf8_lossy(&shown).lines().any(|line| line.ends_with(keys))
     };
-    assert!(has("  1"));
+    assert!(holds_within(SOON, || has("  1")), "the first key is not seen");
     tidegate("keys install");
     assert!(holds_within(SOON, || has("  1 2")), "the new key is not seen");
     tidegate("keys use 2");
