@@ -17,6 +17,7 @@ use tidegate::admin::orders::Kind;
 use tidegate::admin::{Client, Target, TargetError, tables};
 use tidegate::base::drain_signal;
 use tidegate::cluster::keyring::KeyId;
+use tidegate::node::certs::{self, Wanted};
 use tidegate::node::{self, backend_server, backend_server::Mode, keys};
 
 /// A container's health check must be done before its own timeout, often 3 s.
@@ -70,6 +71,8 @@ enum Command {
     /// The cluster's keys, by which gossip is sealed
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Certificates to try things: an authority, a server, clients, and some that must be refused
+    Certs(CertsArgs),
     /// A small named backend, to try things
     BackendServer(BackendArgs),
 }
@@ -225,6 +228,29 @@ enum Format {
 }
 
 #[derive(Args, Clone, Debug)]
+struct CertsArgs {
+    /// Where to write them
+    #[arg(long, value_name = "DIRECTORY", default_value = "certs")]
+    dir: PathBuf,
+    /// How many clients: client.a, client.b, …
+    #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=26))]
+    clients: u8,
+    /// The server's names and addresses
+    #[arg(long = "server-name", value_name = "NAME", num_args = 1..,
+        default_values = ["localhost", "tidegate", "*.example.com", "127.0.0.1", "::1"])]
+    server_names: Vec<String>,
+    /// For how many days they are good
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    days: u32,
+    /// Also a second set in DIRECTORY/wrong, of an authority that nobody trusts
+    #[arg(long)]
+    wrong_ca: bool,
+    /// Overwrite what is there
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Args, Clone, Debug)]
 struct BackendArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
@@ -270,6 +296,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Health(args) => health(&args),
         Command::Leave(args) => leave(&args),
         Command::Keys(command) => keys_of(command),
+        Command::Certs(args) => make_certs(args),
         Command::BackendServer(args) => backend(&args),
     };
     let (fault, code) = match done {
@@ -381,6 +408,12 @@ fn keys_of(command: KeysCommand) -> Result<(), Fault> {
     say(&done.map_err(failed)?)
 }
 
+fn make_certs(args: CertsArgs) -> Result<(), Fault> {
+    let CertsArgs { dir, clients, server_names, days, wrong_ca, force } = args;
+    let wanted = Wanted { dir, clients, server_names, days, wrong_ca, force };
+    say(&certs::make(&wanted).map_err(failed)?)
+}
+
 fn backend(args: &BackendArgs) -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(failed)?.block_on(async {
@@ -480,6 +513,8 @@ mod tests {
             "tidegate backend-server --listen here",
             "tidegate backend-server --http --greet",
             "tidegate demo now",
+            "tidegate certs --clients 27",
+            "tidegate certs --days 0",
             "tidegate ban",
             "tidegate ban 10.0.0.1 10.0.0.2",
             "tidegate drain",

@@ -236,3 +236,55 @@ fn keys_are_made_changed_and_never_shown() {
     let done = run(&line, nobody);
     assert!(done.status.success() && text(&done.stdout).contains("key 2 ("));
 }
+
+#[test]
+fn a_machine_without_authorities_is_pointed_out_where_they_would_be_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lb.yaml");
+    let rule = "rules: [{ listen: \"127.0.0.1:80\", backends: [\"app:443\"], backend_tls: {} }]\n";
+    std::fs::write(&file, rule).unwrap();
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+    let check = || tidegate(&format!("check --config {}", file.display()), nobody);
+    let done =
+        check().env("SSL_CERT_FILE", "/nowhere").env_remove("SSL_CERT_DIR").output().unwrap();
+    let said = text(&done.stdout);
+    assert!(done.status.success(), "{said}");
+    assert!(said.contains("rules[0].backend_tls: this machine has no certificate auth"), "{said}");
+    assert!(said.contains("name one in `ca:`"), "{said}");
+    assert!(said.contains("1 backend; TLS to the backends\n"), "{said}");
+}
+
+#[test]
+fn certificates_are_made_and_never_overwritten_and_a_configuration_takes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let certs = |words: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.arg("certs").args(words.split_whitespace()).current_dir(dir.path());
+        let done = command.output().unwrap();
+        (done.status.code(), text(&done.stdout).to_owned() + text(&done.stderr))
+    };
+    let (code, said) = certs("--clients 2 --server-name localhost db.example.com --days 30");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("certs/server.crt  server.key  for localhost, db.example.com\n"),
+        "{said}"
+    );
+    assert!(said.contains("certs/client.b.crt"), "{said}");
+    assert!(!said.contains("client.c"), "{said}");
+    let before = std::fs::read(dir.path().join("certs/ca.key")).unwrap();
+    let (code, said) = certs("");
+    assert!(code == Some(1) && said.contains("nothing was overwritten"), "{said}");
+    assert_eq!(certs("--wrong-ca").0, Some(0));
+    assert!(dir.path().join("certs/wrong/client.a.crt").exists());
+    assert_eq!(std::fs::read(dir.path().join("certs/ca.key")).unwrap(), before);
+
+    let file = dir.path().join("lb.yaml");
+    let rule = "rules: [{ name: web, listen: \"127.0.0.1:8443\", backends: [\"127.0.0.1:1\"], tls: { \
+        cert: certs/server.crt, key: certs/server.key, client_ca: certs/ca.crt, client_crl: certs/ca.crl } }]";
+    std::fs::write(&file, rule).unwrap();
+    let check =
+        run(&format!("check --config {}", file.display()), SocketAddr::from(([127, 0, 0, 1], 1)));
+    let said = text(&check.stdout);
+    assert!(said.contains("TLS ends here (1 certificate, clients must show theirs)"), "{said}");
+    assert!(said.contains("0 warnings"), "{said}");
+}

@@ -13,6 +13,7 @@ mod acts;
 pub mod backend_server;
 mod boot;
 mod build;
+pub mod certs;
 mod check;
 mod demo;
 mod drain;
