@@ -63,6 +63,10 @@ pub struct Node {
     pub(super) asked_to_leave: tokio::sync::Notify,
     /// Why the keys as they are in their file are not used, while that stands.
     pub(super) keys_fault: Mutex<Option<String>>,
+    /// Why certificates as they are in their files are not used, while that stands.
+    pub(super) certificates_fault: Mutex<Option<String>>,
+    /// Held by whoever reads files and takes them over, so that none undoes another's work.
+    pub(super) reloading: tokio::sync::Mutex<()>,
     admin: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -89,9 +93,9 @@ pub enum BootError {
     /// Threads.
     #[error("cannot start workers: {0}")]
     Workers(std::io::Error),
-    /// The access log.
-    #[error("cannot open the access log: {0}")]
-    AccessLog(std::io::Error),
+    /// What rules are made of.
+    #[error(transparent)]
+    Build(#[from] build::BuildError),
 }
 
 impl Node {
@@ -198,6 +202,8 @@ impl Node {
             drain: signal,
             asked_to_leave: tokio::sync::Notify::new(),
             keys_fault: Mutex::new(None),
+            certificates_fault: Mutex::new(None),
+            reloading: tokio::sync::Mutex::default(),
             admin: Mutex::new(None),
         });
         node.serve_admin(admin_listener, drain);
@@ -234,7 +240,7 @@ impl Node {
             listeners.bind(wanted, self.first.workers, &plan.tcp)?
         };
         let laid = self.acts.look(|store| overlay::laid(&plan, store, time::now()));
-        let next = build::snapshot(&laid, &previous, &self.rooms).map_err(BootError::AccessLog)?;
+        let next = build::snapshot(&laid, &previous, &self.rooms)?;
         build::first_checks(&next, &previous).await;
 
         // Those who wait at a listener that goes are still served by the rule they came for.

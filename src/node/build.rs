@@ -4,16 +4,19 @@
 use std::io;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
+
 use crate::balance::Tally;
-use crate::base::time;
+use crate::base::{RuleName, time};
 use crate::config::Plan;
 use crate::health::{Peers, Verdicts};
 use crate::net::tls::TicketKeys;
+use crate::net::tls::{SetupError, TerminatePlan, TlsMode, TlsPlan};
 use crate::net::{Resolver, fetch_soon};
-use crate::proxy::{AccessLog, AccessLogPlan, Rule, RulePlan, Snapshot};
+use crate::proxy::{AccessLog, AccessLogPlan, Rule, RulePlan, RuleTls, Snapshot};
 use crate::traffic::{
-    Access, BandwidthPlan, Caps, CapsPlan, ClientPacers, Holdings, Limiter, Limits, Origin,
-    SharedPace,
+    Access, Authorization, BandwidthPlan, Caps, CapsPlan, ClientPacers, Holdings, Limiter, Limits,
+    Origin, SharedPace,
 };
 use crate::upstream::{Pool, PoolWindows};
 
@@ -42,13 +45,73 @@ pub(super) struct Rooms {
 ///
 /// # Errors
 /// The access log cannot be opened.
-pub(super) fn snapshot(plan: &Plan, previous: &Snapshot, rooms: &Rooms) -> io::Result<Snapshot> {
-    let access_log = access_log(plan.access_log.as_ref(), previous)?;
-    let rules = plan.rules.iter().map(|rule| build_rule(rule, previous, rooms)).collect();
+pub(super) fn snapshot(
+    plan: &Plan,
+    previous: &Snapshot,
+    rooms: &Rooms,
+) -> Result<Snapshot, BuildError> {
+    // Before the pools, whose checks would begin.
+    let tls = plan.rules.iter().map(|rule| rule_tls(rule, previous, rooms));
+    let tls = tls.collect::<Result<Vec<_>, _>>()?;
+    let access_log =
+        access_log(plan.access_log.as_ref(), previous).map_err(BuildError::AccessLog)?;
+    let rules = plan.rules.iter().zip(tls);
+    let rules = rules.map(|(rule, tls)| build_rule(rule, tls, previous, rooms)).collect();
     Ok(Snapshot::new(rules, plan.tcp, access_log))
 }
 
-fn build_rule(plan: &RulePlan, previous: &Snapshot, rooms: &Rooms) -> Arc<Rule> {
+/// Why a plan cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The access log.
+    #[error("cannot open the access log: {0}")]
+    AccessLog(io::Error),
+    /// A rule's TLS.
+    #[error("rule {rule}: {error}")]
+    Tls {
+        /// Which.
+        rule: RuleName,
+        /// Why.
+        error: SetupError,
+    },
+}
+
+fn rule_tls(
+    plan: &RulePlan,
+    previous: &Snapshot,
+    rooms: &Rooms,
+) -> Result<Option<Arc<RuleTls>>, BuildError> {
+    let Some(tls) = &plan.tls else { return Ok(None) };
+    let old = previous.rule(&plan.name);
+    let same =
+        |old: &&Arc<Rule>| old.plan.tls == plan.tls && old.plan.authorization == plan.authorization;
+    if let Some(old) = old.filter(same) {
+        return Ok(old.tls.clone());
+    }
+    let tickets = rooms.tickets.ticketer(&ticket_context(plan, tls));
+    let made = RuleTls::new(tls, tickets);
+    let made = made.map_err(|error| BuildError::Tls { rule: plan.name.clone(), error })?;
+    Ok(Some(Arc::new(made)))
+}
+
+/// Whatever decides whether a session may be resumed: tickets of one context are nothing in another.
+fn ticket_context(plan: &RulePlan, tls: &TlsPlan) -> Vec<u8> {
+    let mut context = format!("{}\n{:?}\n", plan.name, plan.authorization).into_bytes();
+    if let TlsMode::Terminate(TerminatePlan { clients: Some(clients), .. }) = &tls.mode {
+        context.extend_from_slice(format!("clients {}\n", clients.required).as_bytes());
+        for certificate in clients.ca.der().chain(clients.crl.iter().flat_map(|crl| crl.der())) {
+            context.extend_from_slice(digest(&SHA256, certificate).as_ref());
+        }
+    }
+    digest(&SHA256, &context).as_ref().to_vec()
+}
+
+fn build_rule(
+    plan: &RulePlan,
+    tls: Option<Arc<RuleTls>>,
+    previous: &Snapshot,
+    rooms: &Rooms,
+) -> Arc<Rule> {
     let old = previous.rule(&plan.name);
     if let Some(old) = old.filter(|old| old.plan == *plan) {
         return Arc::clone(old);
@@ -82,6 +145,8 @@ fn build_rule(plan: &RulePlan, previous: &Snapshot, rooms: &Rooms) -> Arc<Rule> 
             Some(old) => old.client_pacers.clone(),
             None => client_pacers(plan.bandwidth, prefix, rooms),
         },
+        tls,
+        authorization: plan.authorization.as_ref().map(|plan| Arc::new(Authorization::new(plan))),
         stats: old.map(|old| Arc::clone(&old.stats)).unwrap_or_default(),
         plan: plan.clone(),
     })

@@ -81,6 +81,17 @@ impl Cut {
         Place { cut: self, at, round, awake: false }
     }
 
+    /// The session at `at` is `client`'s: a PROXY header said so. As with [`Cut::enter`], to be called
+    /// before the client is asked for in the bans.
+    pub(super) fn rename(&self, at: u32, client: IpAddr) {
+        let mut places = self.places.lock();
+        if let Some(session) = places.sessions.get_mut(at as usize)
+            && session.client != CUT
+        {
+            session.client = bits(client);
+        }
+    }
+
     /// Cuts all sessions that live, and those that begin later.
     pub(super) fn say(&self) {
         self.round.store(ALL, Ordering::SeqCst);
@@ -120,6 +131,11 @@ impl Cut {
 }
 
 impl Place<'_> {
+    /// Which one it is, for [`Cut::rename`].
+    pub(super) fn at(&self) -> u32 {
+        self.at
+    }
+
     /// What `session` says, or why it was cut before. Must stay within one task.
     pub(super) async fn unless<F: Future>(
         &mut self,

@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::net::Leg;
 
 use super::outcome::Outcome;
 use super::worker::Worker;
@@ -21,7 +23,7 @@ const MOST_LINGERING: u32 = 256;
 
 /// A client that is sent away.
 pub(super) struct Refusal {
-    stream: TcpStream,
+    leg: Leg,
     manner: Manner,
     pub(super) outcome: Outcome,
 }
@@ -35,12 +37,12 @@ enum Manner {
 }
 
 impl Refusal {
-    pub(super) fn close(stream: TcpStream, outcome: Outcome) -> Self {
-        Refusal { stream, manner: Manner::Close, outcome }
+    pub(super) fn close(leg: impl Into<Leg>, outcome: Outcome) -> Self {
+        Refusal { leg: leg.into(), manner: Manner::Close, outcome }
     }
 
-    pub(super) fn reset(stream: TcpStream, outcome: Outcome) -> Self {
-        Refusal { stream, manner: Manner::Reset, outcome }
+    pub(super) fn reset(leg: impl Into<Leg>, outcome: Outcome) -> Self {
+        Refusal { leg: leg.into(), manner: Manner::Reset, outcome }
     }
 
     /// Says it to the client.
@@ -48,19 +50,24 @@ impl Refusal {
     /// Closing a socket while received bytes lie in it unread, or before more of them come, turns
     /// the close into a reset. So an orderly close says the end first and then reads for a moment
     /// whatever the client had sent without knowing.
-    pub(super) async fn say(mut self, worker: &Worker) {
+    pub(super) async fn say(self, worker: &Worker) {
         match self.manner {
             Manner::Reset => {
                 // A socket that cannot be told is gone already.
-                let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+                let _ = SockRef::from(self.leg.socket()).set_linger(Some(Duration::ZERO));
             }
             Manner::Close => {
                 let Some(_place) = Lingering::enter(&worker.lingering) else { return };
-                if self.stream.shutdown().await.is_ok() {
-                    let _ = timeout(LINGER, Box::pin(drain(&mut self.stream))).await;
-                }
+                // Boxed: refusing is short, and would make every connection's future larger.
+                let _ = timeout(LINGER, Box::pin(end(self.leg))).await;
             }
         }
+    }
+}
+
+async fn end(mut leg: Leg) {
+    if leg.end().await.is_ok() {
+        drain(&mut leg.into_socket()).await;
     }
 }
 

@@ -1,15 +1,14 @@
 //! The life of a connection:
 //!
 //! ```text
-//! accepted → admit_peer() → Peer → greet() → Client → admit_client() → Admitted → dial() → Leased
-//!          → relay() → Outcome
+//! accepted → admit_peer() → Peer → greet() → Client → admit_client() → Admitted → secure() → Known
+//!          → dial() → Leased → relay() → Outcome
 //! ```
 //!
 //! Each step takes the noun of the step before, so that a wrong order does not compile. Permits and
 //! leases lie in the nouns and go back when these are dropped, on every path.
 
-use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +16,17 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use crate::base::{ClientAddr, time};
-use crate::net::{self, Terms};
+use crate::base::{ClientAddr, Endpoint, time};
+use crate::net::{self, HeaderVersion, Leg, Meter as _, Terms, TlsTold, Told, write_header};
 use crate::traffic::{
-    Action, Answer, CapReached, Caps, ClientPace, Decision, Denied, Limiter, Permit,
+    Action, Answer, CapReached, Caps, ClientPace, Decision, Denied, LimitKey, Limiter, Permission,
+    Permit, Subject,
 };
-use crate::upstream::{DialError, Lease};
+use crate::upstream::{DialError, Dialed, Lease};
 
 use super::cut::Why;
 use super::farewell::Refusal;
+use super::greeting::{self, HEADER_TIMEOUT, Shown};
 use super::outcome::{Outcome, Reason, Side};
 use super::tale::Tale;
 use super::worker::Handshake;
@@ -41,10 +42,14 @@ pub(super) struct Accepted {
 /// Somebody whose address may connect.
 struct Peer(Accepted);
 
-/// A peer that has said who it speaks for: itself.
+/// A peer that has said who it speaks for: itself, or whom its PROXY header names.
 struct Client {
     peer: Peer,
     address: ClientAddr,
+    /// Where the client connected to, by its PROXY header.
+    destination: Option<SocketAddr>,
+    /// What was read beyond what was asked for: the first that comes next.
+    peeked: Vec<u8>,
 }
 
 /// A client within the rule's limits.
@@ -54,10 +59,16 @@ struct Admitted {
     pace: Option<Box<ClientPace>>,
 }
 
+/// A client that has shown by TLS who it is, as far as its rule asks for it.
+struct Known {
+    admitted: Admitted,
+    shown: Option<Box<Shown>>,
+}
+
 /// A client and its backend, no longer a handshake.
 struct Leased {
-    client: TcpStream,
-    upstream: TcpStream,
+    client: Leg,
+    upstream: Leg,
     lease: Lease,
     pace: Option<Box<ClientPace>>,
     _permit: Option<Box<Permit>>,
@@ -72,6 +83,7 @@ pub(super) fn live(accepted: Accepted, mut tale: Tale) -> impl Future<Output = (
     async move {
         let door = Arc::clone(&tale.door);
         let mut place = door.worker.cut.enter(tale.client.ip());
+        tale.place = place.at();
         let walked = place.unless(pin!(walk(accepted, &mut tale))).await;
         match walked {
             Ok(Ok(outcome)) => tale.tell(outcome),
@@ -88,9 +100,10 @@ pub(super) fn live(accepted: Accepted, mut tale: Tale) -> impl Future<Output = (
 /// The way of a connection.
 async fn walk(accepted: Accepted, tale: &mut Tale) -> Result<Outcome, Refusal> {
     let peer = accepted.admit_peer(tale)?;
-    let Ok(client) = peer.greet(tale).await;
+    let client = peer.greet(tale).await?;
     let admitted = client.admit_client(tale).await?;
-    let leased = admitted.dial(tale).await?;
+    let known = admitted.secure(tale).await?;
+    let leased = known.dial(tale).await?;
     Ok(leased.relay(tale).await)
 }
 
@@ -101,6 +114,10 @@ impl Accepted {
 
     /// By ban and by network, before anything is read: here refusing is cheapest.
     fn admit_peer(self, tale: &Tale) -> Result<Peer, Refusal> {
+        self.admit_address(tale)
+    }
+
+    fn admit_address(self, tale: &Tale) -> Result<Peer, Refusal> {
         let banned = tale.door.worker.snapshot.look().bans.look().refuses(tale.client.ip());
         if banned {
             // Reset: an orderly close would linger for it.
@@ -120,10 +137,37 @@ impl Accepted {
 }
 
 impl Peer {
-    /// Learns who the client is. Without a PROXY header and TLS there is nothing to wait for: the
-    /// client is the peer.
-    async fn greet(self, tale: &Tale) -> Result<Client, Infallible> {
-        Ok(Client { address: tale.client, peer: self })
+    /// Learns who the client is: the peer, unless the rule reads PROXY headers.
+    async fn greet(self, tale: &mut Tale) -> Result<Client, Refusal> {
+        if tale.rule.plan.proxy_from.is_none() {
+            let (destination, peeked) = (None, Vec::new());
+            return Ok(Client { address: tale.client, peer: self, destination, peeked });
+        }
+        // Boxed: most rules read none.
+        Box::pin(self.read_header(tale)).await
+    }
+
+    async fn read_header(mut self, tale: &mut Tale) -> Result<Client, Refusal> {
+        let ip = tale.client.ip();
+        let trusted = tale.rule.plan.proxy_from.iter().flatten().any(|net| net.contains(&ip));
+        if !trusted {
+            return Err(self.0.refuse(Outcome::new(Reason::ProxyUntrusted, Side::Client)));
+        }
+        let mut peeked = Vec::new();
+        let longest = tale.rule.tls.as_ref().map_or(HEADER_TIMEOUT, |tls| tls.handshake_timeout);
+        let read = greeting::read_header(&mut self.0.stream, &mut peeked, longest).await;
+        let header = match read {
+            Ok(header) => header,
+            Err(outcome) => return Err(self.0.refuse(outcome)),
+        };
+        let mut peer = self;
+        if let Some(source) = header.source {
+            tale.client = ClientAddr(source);
+            tale.door.worker.cut.rename(tale.place, tale.client.ip());
+            // What holds for an address holds for the one that is named as well.
+            peer = peer.0.admit_address(tale)?;
+        }
+        Ok(Client { address: tale.client, peer, destination: header.destination, peeked })
     }
 }
 
@@ -147,7 +191,8 @@ impl Client {
             }
         };
         if let Some(limiter) = &rule.limiter
-            && let Decision::Refuse { retry_after } = decide(limiter, ip).await
+            && limiter.plan().key != LimitKey::Identity
+            && let Decision::Refuse { retry_after } = decide(limiter, ip.into()).await
         {
             let outcome = Outcome::new(Reason::RateLimited, Side::Client);
             match limiter.plan().action {
@@ -156,7 +201,7 @@ impl Client {
                 // Boxed: waiting is rare, and would make every connection's future larger.
                 Action::Delay { max, .. } => {
                     drop(self.peer.0.handshake.take());
-                    if !Box::pin(wait_for_token(limiter, self.address, retry_after, max)).await {
+                    if !Box::pin(wait_for_token(limiter, ip.into(), retry_after, max)).await {
                         return Err(self.peer.0.refuse(outcome));
                     }
                 }
@@ -169,7 +214,7 @@ impl Client {
 }
 
 /// The limiter's decision; a strict one may have to ask another node first, for some milliseconds.
-async fn decide(limiter: &Limiter, client: IpAddr) -> Decision {
+async fn decide(limiter: &Limiter, client: Subject<'_>) -> Decision {
     match limiter.admit(client, time::now()) {
         // Boxed, as waiting is rare.
         Decision::Ask(ask) => {
@@ -205,7 +250,7 @@ async fn ask_for_permit(
 /// token in time.
 async fn wait_for_token(
     limiter: &Arc<Limiter>,
-    client: ClientAddr,
+    client: Subject<'_>,
     mut retry_after: Duration,
     longest: Duration,
 ) -> bool {
@@ -218,7 +263,7 @@ async fn wait_for_token(
         }
         // A timer's step: another waiter may have taken the token that we were told of.
         sleep(retry_after.max(Duration::from_millis(1))).await;
-        let decision = match place.admit(client.ip(), time::now()) {
+        let decision = match place.admit(client, time::now()) {
             Decision::Ask(ask) => {
                 let answer = limiter.asker().ask(ask).await;
                 place.answered(ask, answer, time::now())
@@ -233,26 +278,102 @@ async fn wait_for_token(
 }
 
 impl Admitted {
+    /// Learns by TLS who the client is and whom it wants, where the rule has TLS.
+    async fn secure(self, tale: &mut Tale) -> Result<Known, Refusal> {
+        if tale.rule.tls.is_none() {
+            return Ok(Known { admitted: self, shown: None });
+        }
+        // Boxed: a handshake ends long before the relay does, whose memory it would else take.
+        Box::pin(self.shake_hands(tale)).await
+    }
+
+    async fn shake_hands(mut self, tale: &mut Tale) -> Result<Known, Refusal> {
+        let rule = Arc::clone(&tale.rule);
+        let Some(tls) = &rule.tls else { return Ok(Known { admitted: self, shown: None }) };
+        let Client { peer, peeked, .. } = &mut self.client;
+        let shown = match greeting::shake_hands(tls, &mut peer.0.stream, peeked).await {
+            Ok(shown) => Box::new(shown),
+            Err(outcome) => return Err(self.client.peer.0.refuse(outcome)),
+        };
+        tale.identity = shown.identity.as_ref().map(|identity| identity.name().into());
+        let mut known = Known { admitted: self, shown: Some(shown) };
+        if let Some(limiter) = &rule.limiter
+            && limiter.plan().key == LimitKey::Identity
+        {
+            known = known.admit_identity(limiter, tale).await?;
+        }
+        Ok(known)
+    }
+}
+
+impl Known {
+    /// By the rule's limit per identity.
+    async fn admit_identity(
+        mut self,
+        limiter: &Arc<Limiter>,
+        tale: &Tale,
+    ) -> Result<Known, Refusal> {
+        let subject = Subject { address: tale.client.ip(), identity: tale.identity.as_deref() };
+        let Decision::Refuse { retry_after } = decide(limiter, subject).await else {
+            return Ok(self);
+        };
+        let outcome = Outcome::new(Reason::RateLimited, Side::Client);
+        match limiter.plan().action {
+            Action::Reject => Err(self.refuse(outcome)),
+            Action::Drop => Err(Refusal::reset(self.into_leg(), outcome)),
+            Action::Delay { max, .. } => {
+                drop(self.admitted.client.peer.0.handshake.take());
+                match wait_for_token(limiter, subject, retry_after, max).await {
+                    true => Ok(self),
+                    false => Err(self.refuse(outcome)),
+                }
+            }
+        }
+    }
+
+    fn into_leg(self) -> Leg {
+        let stream = self.admitted.client.peer.0.stream;
+        match self.shown.and_then(|shown| shown.session) {
+            None => stream.into(),
+            Some(session) => Leg::sealed(stream, session),
+        }
+    }
+
+    fn refuse(self, outcome: Outcome) -> Refusal {
+        Refusal::close(self.into_leg(), outcome)
+    }
+
     /// A backend, connected.
     async fn dial(mut self, tale: &mut Tale) -> Result<Leased, Refusal> {
         let waited = tale.age();
         if tale.rule.plan.pool.queue.size > 0 {
-            drop(self.client.peer.0.handshake.take());
+            drop(self.admitted.client.peer.0.handshake.take());
         }
+        let client = self.admitted.client.address;
+        let plain = self.shown.is_none()
+            && self.admitted.client.peeked.is_empty()
+            && tale.rule.plan.pool.send_proxy.is_none();
         // Boxed: dialling ends long before the relay does, whose memory it would else take.
-        let dialed = Box::pin(tale.rule.pool.dial(self.client.address, None)).await;
+        let dialed = match plain {
+            true => Box::pin(tale.rule.pool.dial(client, None)).await,
+            false => Box::pin(self.dial_known(tale)).await,
+        };
         match dialed {
             Ok(dialed) => {
                 tale.note_phases(waited + dialed.queued, dialed.connect);
                 tale.attempts = u8::try_from(dialed.attempts).unwrap_or(u8::MAX);
                 tale.backend = Some(dialed.lease.address());
-                Ok(Leased {
-                    client: self.client.peer.0.stream,
-                    upstream: dialed.stream,
-                    lease: dialed.lease,
-                    pace: self.pace,
-                    _permit: self.permit,
-                })
+                let upstream = match dialed.session {
+                    None => dialed.stream.into(),
+                    Some(session) => Leg::sealed(dialed.stream, session),
+                };
+                let Admitted { client, permit, pace } = self.admitted;
+                let stream = client.peer.0.stream;
+                let client = match self.shown.and_then(|shown| shown.session) {
+                    None => stream.into(),
+                    Some(session) => Leg::sealed(stream, session),
+                };
+                Ok(Leased { client, upstream, lease: dialed.lease, pace, _permit: permit })
             }
             Err(error) => {
                 tale.attempts = u8::try_from(error.attempts()).unwrap_or(u8::MAX);
@@ -264,9 +385,108 @@ impl Admitted {
                     }
                     _ => tale.note_phases(waited + dialing, Duration::ZERO),
                 }
-                Err(self.client.peer.0.refuse(Outcome::from(&error)))
+                if matches!(error, DialError::NotAllowed) {
+                    return Err(self.turn_away(tale));
+                }
+                Err(self.refuse(Outcome::from(&error)))
             }
         }
+    }
+
+    /// Dials among the backends that the client's name leads to and its identity may use; the first
+    /// that one gets is the PROXY header, then what was peeked.
+    async fn dial_known(&self, tale: &Tale) -> Result<Dialed, DialError> {
+        let (rule, client) = (&tale.rule, &self.admitted.client);
+        let mut opening = match rule.plan.pool.send_proxy {
+            None => Vec::new(),
+            Some(version) => self.header(version),
+        };
+        let moved = client.peeked.len() as u64;
+        opening.extend_from_slice(&client.peeked);
+        let routes = rule.tls.as_ref().is_some_and(|tls| !tls.routes.is_empty());
+        let dialed = if routes || rule.authorization.is_some() {
+            let only = |name: &Endpoint, address| {
+                self.leads_to(tale, name) && self.may_use(tale, name, address)
+            };
+            rule.pool.dial_with(client.address, Some(&only), &opening).await
+        } else {
+            rule.pool.dial_with(client.address, None, &opening).await
+        }?;
+        tale.moved(moved, 0);
+        Ok(dialed)
+    }
+
+    fn server_name(&self) -> Option<&str> {
+        self.shown.as_ref()?.server_name.as_deref()
+    }
+
+    /// Whether the name that the client asked for leads to the backend `name`.
+    fn leads_to(&self, tale: &Tale, name: &Endpoint) -> bool {
+        let Some(tls) = &tale.rule.tls else { return true };
+        match tls.route(self.server_name()) {
+            Some(backends) => backends.contains(name),
+            None => {
+                let mut routed = tale.rule.pool.plan().backends.iter().filter(|one| one.routed);
+                !routed.any(|backend| backend.address == *name)
+            }
+        }
+    }
+
+    fn may_use(&self, tale: &Tale, name: &Endpoint, address: SocketAddr) -> bool {
+        let Some(authorization) = &tale.rule.authorization else { return true };
+        let identity = self.shown.as_ref().and_then(|shown| shown.identity.as_ref());
+        authorization.judge(identity, name, address).permission == Permission::Allow
+    }
+
+    /// What a backend is told of the client.
+    fn header(&self, version: HeaderVersion) -> Vec<u8> {
+        let client = &self.admitted.client;
+        let source = client.address.0;
+        let local = || client.peer.0.stream.local_addr().unwrap_or(source);
+        let shown = self.shown.as_deref();
+        let alpn = shown.map(|shown| &shown.alpn[..]).filter(|alpn| !alpn.is_empty());
+        let identity = shown.and_then(|shown| shown.identity.as_ref());
+        let session = shown.and_then(|shown| shown.session.as_ref());
+        let cipher = session.and_then(|session| session.cipher());
+        let tls = session.map(|session| TlsTold {
+            version: session.version(),
+            cipher: cipher.as_deref(),
+            common_name: identity.and_then(|identity| identity.common_name.as_deref()),
+            verified: identity.is_some(),
+        });
+        let destination = client.destination.unwrap_or_else(local);
+        let server_name = self.server_name();
+        write_header(version, &Told { source, destination, server_name, alpn, tls })
+    }
+
+    /// No backend is for this client: its name leads nowhere, or it may use none of those.
+    fn turn_away(self, tale: &Tale) -> Refusal {
+        let backends = &tale.rule.pool.plan().backends;
+        let mut led = backends.iter().filter(|backend| self.leads_to(tale, &backend.address));
+        let Some(first) = led.next() else {
+            let passed = self.shown.as_ref().is_some_and(|shown| shown.session.is_none());
+            if passed {
+                greeting::say_no_such_name(&self.admitted.client.peer.0.stream);
+            }
+            return self.refuse(Outcome::new(Reason::NoRoute, Side::Client));
+        };
+        if let Some(authorization) = &tale.rule.authorization
+            && let Some(unsaid) = tale.rule.stats.may_warn(time::unix_ms())
+        {
+            let nowhere = SocketAddr::from(([0, 0, 0, 0], first.address.port));
+            let address = first.address.literal().unwrap_or(nowhere);
+            let identity = self.shown.as_ref().and_then(|shown| shown.identity.as_ref());
+            let by = authorization.judge(identity, &first.address, address).rule;
+            tracing::warn!(
+                rule = %tale.rule.plan.name,
+                client = %tale.client,
+                identity = tale.identity.as_deref().unwrap_or("none"),
+                by = by.map_or("default", |rule| &rule.text),
+                unsaid,
+                "a client may use no backend"
+            );
+        }
+        self.refuse(Outcome::new(Reason::NotAuthorized, Side::Client))
     }
 }
 
@@ -287,7 +507,15 @@ impl Leased {
                 upload: [upload, lease.upload()],
                 download: [download, lease.download()],
             };
-            let end = net::relay(client, upstream, terms, tale).await;
+            let end = match (client, upstream) {
+                (Leg::Bare(client), Leg::Bare(upstream)) => {
+                    net::relay(client, upstream, terms, tale).await
+                }
+                // Boxed: a connection without TLS need not have room for it.
+                (client, upstream) => {
+                    Box::pin(net::relay_legs(client, upstream, terms, tale)).await
+                }
+            };
             Outcome::from(&end)
         }
     }

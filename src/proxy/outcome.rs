@@ -103,6 +103,36 @@ reasons! {
     ClientCap = "client_cap", Notice;
     /// The rule has as many connections as it may.
     RuleCap = "rule_cap", Notice;
+    /// Its network is none of those that begin with a PROXY header.
+    ProxyUntrusted = "proxy_untrusted", Notice;
+    /// No PROXY header where there must be one, or a malformed one.
+    ProxyHeader = "proxy_header", Notice;
+    /// No whole PROXY header in time.
+    ProxyTimeout = "proxy_timeout", Notice;
+    /// The client went before it had said what it wants.
+    ClientGone = "client_gone", Notice;
+    /// The client does not speak TLS.
+    NotTls = "not_tls", Notice;
+    /// The handshake was not done in time.
+    TlsTimeout = "tls_timeout", Notice;
+    /// The handshake came to nothing for another reason than those below.
+    TlsFailed = "tls_failed", Notice;
+    /// The client speaks no version, cipher suite or protocol that is spoken here.
+    TlsIncompatible = "tls_incompatible", Notice;
+    /// The client broke the handshake off, by an alert.
+    TlsRefused = "tls_refused", Notice;
+    /// The client must show a certificate and did not.
+    TlsNoCertificate = "tls_no_certificate", Notice;
+    /// The client's certificate comes from nobody who is trusted.
+    TlsUntrusted = "tls_untrusted_certificate", Notice;
+    /// The client's certificate is no longer good, or not yet.
+    TlsExpired = "tls_expired_certificate", Notice;
+    /// The client's certificate is revoked.
+    TlsRevoked = "tls_revoked_certificate", Notice;
+    /// The server name leads to no backend.
+    NoRoute = "no_route", Notice;
+    /// No backend could be reached by TLS; the last one failed in its handshake.
+    BackendTls = "backend_tls_failed", Fault;
     /// No backend can be used.
     NoBackend = "no_backend", Fault;
     /// All backends are full and there is no queue.
@@ -162,6 +192,9 @@ impl From<&DialError> for Outcome {
             DialError::QueueTimeout => Reason::QueueTimeout,
             DialError::Connect { error, .. } if is_ours(error) => {
                 return Outcome::new(Reason::ConnectFailed, Side::Proxy);
+            }
+            DialError::Connect { error, .. } if error.kind() == io::ErrorKind::InvalidData => {
+                Reason::BackendTls
             }
             DialError::Connect { .. } => Reason::ConnectFailed,
             DialError::Timeout { .. } | DialError::Deadline => Reason::ConnectTimeout,

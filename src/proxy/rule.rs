@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::base::{ListenAddr, View};
+use rustls::server::ProducesTickets;
+
+use crate::base::{Endpoint, ListenAddr, View};
 use crate::net::TcpOptions;
-use crate::traffic::{Access, Bans, Caps, ClientPacers, Limiter};
+use crate::net::tls::{SetupError, SniRoute, Terminator, TlsMode, TlsPlan};
+use crate::traffic::{Access, Authorization, Bans, Caps, ClientPacers, Limiter};
 use crate::upstream::Pool;
 
 use super::access_log::AccessLog;
@@ -27,8 +31,49 @@ pub struct Rule {
     pub limiter: Option<Arc<Limiter>>,
     /// Bytes per second and client; `None`: not paced.
     pub client_pacers: Option<Arc<ClientPacers>>,
+    /// TLS with clients; `None`: none.
+    pub tls: Option<Arc<RuleTls>>,
+    /// By identity; `None`: everybody may use every backend.
+    pub authorization: Option<Arc<Authorization>>,
     /// What it has done; carried over by reloads as long as the rule keeps its name.
     pub stats: Arc<RuleStats>,
+}
+
+/// A rule's TLS at work.
+#[derive(Debug)]
+pub struct RuleTls {
+    /// `None`: it ends at the backend.
+    pub terminator: Option<Terminator>,
+    /// A hello, and the whole handshake, must be done within this.
+    pub handshake_timeout: Duration,
+    /// Which backends a server name leads to.
+    pub routes: Vec<SniRoute>,
+}
+
+impl RuleTls {
+    /// As `plan` asks for; sessions are resumed by `tickets`.
+    ///
+    /// # Errors
+    /// What rustls does not take of it.
+    pub fn new(plan: &TlsPlan, tickets: Arc<dyn ProducesTickets>) -> Result<RuleTls, SetupError> {
+        let terminator = match &plan.mode {
+            TlsMode::Passthrough => None,
+            TlsMode::Terminate(plan) => Some(Terminator::new(plan, tickets)?),
+        };
+        let (handshake_timeout, routes) = (plan.handshake_timeout, plan.routes.clone());
+        Ok(RuleTls { terminator, handshake_timeout, routes })
+    }
+
+    /// The backends of `server_name`; `None`: the rule's own. An exact name goes before a wildcard.
+    pub(super) fn route(&self, server_name: Option<&str>) -> Option<&[Endpoint]> {
+        let name = server_name?;
+        let exact = self.routes.iter().find(|route| route.server_name == name);
+        let wild = || {
+            let rest = &name[name.find('.')?..];
+            self.routes.iter().find(|route| route.server_name.strip_prefix('*') == Some(rest))
+        };
+        exact.or_else(wild).map(|route| &route.backends[..])
+    }
 }
 
 impl fmt::Debug for Rule {

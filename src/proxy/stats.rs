@@ -62,8 +62,18 @@ pub(crate) struct Shard {
     ended: AtomicU64,
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
-    outcomes: [AtomicU64; REASONS],
+    outcomes: Outcomes,
     phases: [Histogram; 3],
+}
+
+/// By reason.
+#[derive(Debug)]
+struct Outcomes([AtomicU64; REASONS]);
+
+impl Default for Outcomes {
+    fn default() -> Self {
+        Outcomes([const { AtomicU64::new(0) }; REASONS])
+    }
 }
 
 #[derive(Debug, Default)]
@@ -130,7 +140,7 @@ impl RuleStats {
         let outcomes = Reason::ALL
             .iter()
             .map(|&reason| {
-                let of = |shard: &Shard| shard.outcomes[reason as usize].load(Relaxed);
+                let of = |shard: &Shard| shard.outcomes.0[reason as usize].load(Relaxed);
                 (reason.label(), self.shards.iter().map(of).sum::<u64>())
             })
             .filter(|(_, count)| *count > 0)
@@ -166,7 +176,7 @@ impl Shard {
     }
 
     pub(crate) fn ended(&self, reason: Reason) {
-        self.outcomes[reason as usize].fetch_add(1, Relaxed);
+        self.outcomes.0[reason as usize].fetch_add(1, Relaxed);
         self.ended.fetch_add(1, Relaxed);
     }
 

@@ -21,6 +21,10 @@ pub(super) struct Tale {
     pub(super) rule: Arc<Rule>,
     pub(super) client: ClientAddr,
     pub(super) backend: Option<BackendAddr>,
+    /// Who the client is, by its certificate.
+    pub(super) identity: Option<Box<str>>,
+    /// Where it stands among those that may be cut.
+    pub(super) place: u32,
     began: Instant,
     wait_us: u32,
     connect_us: u32,
@@ -41,6 +45,8 @@ impl Tale {
             rule,
             client,
             backend: None,
+            identity: None,
+            place: 0,
             began: time::now(),
             wait_us: 0,
             connect_us: 0,

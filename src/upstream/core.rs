@@ -22,8 +22,9 @@ use super::queue::SharedQueue;
 use super::seat::Seat;
 use super::slot::{Account, Slot};
 use super::tasks;
-use crate::base::{BackendKey, KeyHash, Publisher, id, spawn_supervised};
+use crate::base::{BackendKey, Endpoint, KeyHash, Publisher, id, spawn_supervised};
 use crate::health::{Turn, Verdict, Vote};
+use crate::net::tls::{OriginatePlan, Originator};
 use crate::traffic::{CapKey, Pacer};
 
 /// Accounts by address, for as long as anybody uses them: a cap holds over reloads and over names
@@ -292,6 +293,7 @@ impl Core {
             backup: configured.backup,
             cap: cap.map(|cap| cap.get()),
             holding,
+            tls: configured.tls.as_ref().map(|tls| originator(tls, &configured.address)),
             upload: pacer("upload", rates.upload, before.and_then(|slot| slot.upload.as_ref())),
             download: pacer(
                 "download",
@@ -382,4 +384,12 @@ impl Core {
         // Outside the lock: a verdict is forgotten by whoever drops its seat last.
         drop(origins);
     }
+}
+
+fn originator(plan: &OriginatePlan, backend: &Endpoint) -> Originator {
+    let tls = Originator::new(plan, backend);
+    if let Some(fault) = tls.fault() {
+        tracing::error!(%backend, %fault, "TLS to this backend cannot be set up");
+    }
+    tls
 }

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -16,7 +17,8 @@ use super::queue::{LineFull, Place};
 use super::slot::{Lease, Slot};
 use crate::balance::Turn;
 use crate::base::{BackendAddr, ClientAddr, Endpoint, id, time};
-use crate::net;
+use crate::net::tls::Session;
+use crate::net::{self, TcpOptions};
 use crate::traffic::Answer;
 
 /// Backends whose permits are asked for on behalf of one connection.
@@ -29,6 +31,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 pub struct Dialed {
     /// Connected, with the pool's `tcp` options.
     pub stream: TcpStream,
+    /// TLS on it, when the backend is to be reached by TLS.
+    pub session: Option<Box<Session>>,
     /// Its place; keep it as long as the connection.
     pub lease: Lease,
     /// Backends tried, this one included.
@@ -133,6 +137,20 @@ impl Pool {
         client: ClientAddr,
         only: Option<Filter<'_>>,
     ) -> Result<Dialed, DialError> {
+        self.dial_with(client, only, &[]).await
+    }
+
+    /// As [`Pool::dial`]; `opening` is the first that a backend gets, before TLS if there is any. An
+    /// attempt is done when that is written and the handshake is.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn dial_with(
+        self: &Arc<Self>,
+        client: ClientAddr,
+        only: Option<Filter<'_>>,
+        opening: &[u8],
+    ) -> Result<Dialed, DialError> {
         let plan = self.plan();
         let most = plan.connect_attempts.max(1);
         let longest = plan.connect_timeout.saturating_mul(most).saturating_add(plan.queue.timeout);
@@ -157,10 +175,10 @@ impl Pool {
         };
         while trip.attempts() < most {
             let lease = trip.place().await?;
-            if let Some(stream) = trip.connect(&lease).await? {
+            if let Some((stream, session)) = trip.connect(&lease, opening).await? {
                 let attempts = trip.attempts() + 1;
                 let (queued, connect) = (trip.queued, trip.connecting);
-                return Ok(Dialed { stream, lease, attempts, queued, connect });
+                return Ok(Dialed { stream, session, lease, attempts, queued, connect });
             }
         }
         Err(trip.ended(DialError::NoBackend))
@@ -394,7 +412,11 @@ impl<'a> Trip<'a> {
     }
 
     /// Connects; `None` when the next one should be tried.
-    async fn connect(&mut self, lease: &Lease) -> Result<Option<TcpStream>, DialError> {
+    async fn connect(
+        &mut self,
+        lease: &Lease,
+        opening: &[u8],
+    ) -> Result<Option<(TcpStream, Option<Box<Session>>)>, DialError> {
         let plan = self.pool.plan();
         let began = time::now();
         let left = self.deadline.saturating_duration_since(began);
@@ -402,14 +424,21 @@ impl<'a> Trip<'a> {
             return Err(self.ended(DialError::Deadline));
         }
         let address = lease.address();
-        let result =
-            timeout(plan.connect_timeout.min(left), net::connect(address.0, &plan.tcp)).await;
+        let longest = plan.connect_timeout.min(left);
+        let result = if opening.is_empty() && lease.tls().is_none() {
+            timeout(longest, net::connect(address.0, &plan.tcp))
+                .await
+                .map(|connected| connected.map(|stream| (stream, None)))
+        } else {
+            // Boxed: most backends are reached without.
+            timeout(longest, Box::pin(connect_and_open(lease, opening, &plan.tcp))).await
+        };
         self.connecting += time::now().saturating_duration_since(began);
         let attempts = self.attempts() + 1;
         let fault = match result {
-            Ok(Ok(stream)) => {
+            Ok(Ok(connected)) => {
                 lease.account().connected();
-                return Ok(Some(stream));
+                return Ok(Some(connected));
             }
             Ok(Err(error)) if net::is_own_lack(&error) => {
                 // Nothing that another backend, or an ejection, could mend.
@@ -425,6 +454,21 @@ impl<'a> Trip<'a> {
         self.last_error = Some(fault);
         Ok(None)
     }
+}
+
+/// Connects, writes what comes first, and goes through the handshake.
+async fn connect_and_open(
+    lease: &Lease,
+    opening: &[u8],
+    tcp: &TcpOptions,
+) -> io::Result<(TcpStream, Option<Box<Session>>)> {
+    let mut stream = net::connect(lease.address().0, tcp).await?;
+    stream.write_all(opening).await?;
+    let session = match lease.tls() {
+        None => None,
+        Some(tls) => Some(tls.connect(&mut stream).await?),
+    };
+    Ok((stream, session))
 }
 
 /// Whether a fault speaks against the backend. Having no local port left for it does not, though

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use super::queue::Queue;
 use crate::balance::Gauge;
 use crate::base::{BackendAddr, Endpoint};
+use crate::net::tls::Originator;
 use crate::traffic::{Holding, Holdings, Pacer};
 
 /// What is counted of an address. Outlives pools: a reload carries it over, and so does a name
@@ -76,6 +77,8 @@ pub(super) struct Slot {
     pub(super) cap: Option<u32>,
     /// Permits, when that is over the cluster.
     pub(super) holding: Option<Arc<Holding>>,
+    /// TLS towards it.
+    pub(super) tls: Option<Originator>,
     pub(super) upload: Option<Arc<Pacer>>,
     pub(super) download: Option<Arc<Pacer>>,
 }
@@ -133,6 +136,11 @@ impl Lease {
     /// The backend's pace to clients, shared by all its connections; `None` is unlimited.
     pub fn download(&self) -> Option<&Pacer> {
         self.0.download.as_deref()
+    }
+
+    /// How to begin TLS with the backend; `None`: it is reached without.
+    pub(super) fn tls(&self) -> Option<&Originator> {
+        self.0.tls.as_ref()
     }
 
     pub(super) fn account(&self) -> &Account {

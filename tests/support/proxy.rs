@@ -84,6 +84,8 @@ pub(crate) fn rule(plan: RulePlan, stats: Arc<RuleStats>) -> Arc<Rule> {
         limiter: plan.rate_limit.clone().map(|plan| Arc::new(Limiter::new(plan, 1, 2, now))),
         client_pacers: (client.upload.is_some() || client.download.is_some())
             .then(|| Arc::new(ClientPacers::new(client, 64))),
+        tls: None,
+        authorization: None,
         stats,
         plan,
     })

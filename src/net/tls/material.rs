@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, RootCertStore};
+use rustls::{Error, InconsistentKeys, RootCertStore, SignatureAlgorithm};
 
 use super::names::Facts;
 use super::provider;
@@ -112,6 +112,16 @@ impl Certificate {
         [Some(cert), Some(key), ocsp.as_ref()].into_iter().flatten().map(PathBuf::as_path)
     }
 
+    /// The kind of its key, in words: a name may have a certificate of each.
+    pub fn key_kind(&self) -> &'static str {
+        match self.certified.key.algorithm() {
+            SignatureAlgorithm::RSA => "RSA",
+            SignatureAlgorithm::ECDSA => "ECDSA",
+            SignatureAlgorithm::ED25519 => "Ed25519",
+            _ => "other",
+        }
+    }
+
     pub(super) fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
     }
@@ -171,6 +181,11 @@ impl Roots {
         self.certificates.iter().filter_map(|certificate| Facts::of(certificate).ok())
     }
 
+    /// The certificates, DER.
+    pub fn der(&self) -> impl Iterator<Item = &[u8]> {
+        self.certificates.iter().map(AsRef::as_ref)
+    }
+
     pub(super) fn store(&self) -> RootCertStore {
         let mut store = RootCertStore::empty();
         // Each was looked at when it was read; one that webpki does not take vouches for nobody.
@@ -198,6 +213,11 @@ impl Revoked {
             parse(Which::Crl, &file, &bytes, "revocation list")?
         };
         Ok(Revoked { file, lists })
+    }
+
+    /// The lists, DER.
+    pub fn der(&self) -> impl Iterator<Item = &[u8]> {
+        self.lists.iter().map(AsRef::as_ref)
     }
 }
 

@@ -61,6 +61,12 @@ enum Conn {
     Client(UnbufferedClientConnection),
 }
 
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
 impl From<UnbufferedServerConnection> for Session {
     fn from(conn: UnbufferedServerConnection) -> Self {
         Session::new(Conn::Server(conn))
@@ -91,6 +97,20 @@ impl Session {
             Conn::Server(conn) => conn,
             Conn::Client(conn) => conn,
         }
+    }
+
+    /// `TLSv1.3`, as OpenSSL names it.
+    pub fn version(&self) -> &'static str {
+        match self.agreed().protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "TLSv1.2",
+        }
+    }
+
+    /// The cipher suite's name.
+    pub fn cipher(&self) -> Option<String> {
+        let suite = self.agreed().negotiated_cipher_suite()?.suite();
+        suite.as_str().map(|name| name.replace("TLS13_", "TLS_"))
     }
 
     /// Whether the peer has said that it ends, so that nothing of what it sent was cut off.

@@ -1,0 +1,165 @@
+//! Greeting: what a client says of itself before its first byte for a backend is passed on, by a PROXY
+//! header, by a TLS hello, by a certificate.
+//!
+//! All of it is under one deadline, and bounded in size. What was read beyond stays with the
+//! connection and is the first that a backend gets.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::base::{Identity, time};
+use crate::net::hello::{Hello, HelloFault, read_hello};
+use crate::net::proxy_header::{self, Header};
+use crate::net::tls::{HandshakeFault, Session, Terminator};
+
+use super::outcome::{Outcome, Reason, Side};
+use super::rule::RuleTls;
+
+/// Rules without TLS wait this long for a PROXY header.
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Read at once: a hello and what may come behind it.
+const READ: usize = 4096;
+
+/// What TLS says in plain, before anything is agreed: a fatal alert.
+const ALERT: [u8; 6] = [21, 3, 1, 0, 2, 2];
+const DECODE_ERROR: u8 = 50;
+const UNRECOGNIZED_NAME: u8 = 112;
+
+/// Reads a PROXY header into `peeked`, and takes it off again.
+pub(super) async fn read_header(
+    stream: &mut TcpStream,
+    peeked: &mut Vec<u8>,
+    longest: Duration,
+) -> Result<Header, Outcome> {
+    let reading = async {
+        loop {
+            match proxy_header::read_header(peeked) {
+                Ok(Some((header, length))) => {
+                    peeked.drain(..length);
+                    return Ok(header);
+                }
+                Ok(None) => more(stream, peeked).await?,
+                Err(_) => return Err(Outcome::new(Reason::ProxyHeader, Side::Client)),
+            }
+        }
+    };
+    match timeout(longest, reading).await {
+        Ok(read) => read,
+        Err(_) => Err(Outcome::new(Reason::ProxyTimeout, Side::Client)),
+    }
+}
+
+/// What TLS has shown of a client.
+#[derive(Default)]
+pub(super) struct Shown {
+    pub(super) server_name: Option<String>,
+    pub(super) alpn: Vec<u8>,
+    pub(super) identity: Option<Identity>,
+    /// Where TLS ends here.
+    pub(super) session: Option<Box<Session>>,
+}
+
+/// Reads a client's hello and, where TLS ends here, goes through the handshake. `peeked` is what has
+/// come already, and then what is for the backend.
+pub(super) async fn shake_hands(
+    tls: &RuleTls,
+    stream: &mut TcpStream,
+    peeked: &mut Vec<u8>,
+) -> Result<Shown, Outcome> {
+    let shaking = async {
+        let hello = hello(stream, peeked).await?;
+        match &tls.terminator {
+            None => passed_through(hello, stream),
+            Some(terminator) => terminated(terminator, hello, stream, peeked).await,
+        }
+    };
+    match timeout(tls.handshake_timeout, shaking).await {
+        Ok(shaken) => shaken,
+        Err(_) => Err(Outcome::new(Reason::TlsTimeout, Side::Client)),
+    }
+}
+
+/// The hello, or what is wrong with it.
+async fn hello(
+    stream: &mut TcpStream,
+    peeked: &mut Vec<u8>,
+) -> Result<Result<Hello, HelloFault>, Outcome> {
+    loop {
+        match read_hello(peeked) {
+            Ok(Some(hello)) => return Ok(Ok(hello)),
+            Ok(None) => more(stream, peeked).await?,
+            Err(fault) => return Ok(Err(fault)),
+        }
+    }
+}
+
+fn passed_through(hello: Result<Hello, HelloFault>, stream: &TcpStream) -> Result<Shown, Outcome> {
+    match hello {
+        Ok(Hello { server_name, alpn }) => {
+            let alpn = alpn.into_iter().next().unwrap_or_default();
+            Ok(Shown { server_name, alpn, ..Shown::default() })
+        }
+        Err(HelloFault::NotTls) => Err(Outcome::new(Reason::NotTls, Side::Client)),
+        Err(_) => {
+            say_alert(stream, DECODE_ERROR);
+            Err(Outcome::new(Reason::TlsFailed, Side::Client))
+        }
+    }
+}
+
+async fn terminated(
+    terminator: &Terminator,
+    hello: Result<Hello, HelloFault>,
+    stream: &mut TcpStream,
+    peeked: &mut Vec<u8>,
+) -> Result<Shown, Outcome> {
+    let server_name = match hello {
+        Ok(hello) => hello.server_name,
+        Err(HelloFault::NotTls) => return Err(Outcome::new(Reason::NotTls, Side::Client)),
+        // What is wrong there is rustls's to judge, and to say to the client.
+        Err(_) => None,
+    };
+    let session = terminator.accept(stream, std::mem::take(peeked)).await;
+    let session = session.map_err(|fault| of_client(&fault))?;
+    let identity =
+        terminator.identity(&session, time::unix_ms()).map_err(|fault| of_client(&fault))?;
+    let alpn = session.agreed().alpn_protocol().unwrap_or_default().to_vec();
+    Ok(Shown { server_name, alpn, identity, session: Some(session) })
+}
+
+/// Tells a client whose TLS is not ended here that its name leads nowhere.
+pub(super) fn say_no_such_name(stream: &TcpStream) {
+    say_alert(stream, UNRECOGNIZED_NAME);
+}
+
+fn say_alert(stream: &TcpStream, description: u8) {
+    let [a, b, c, d, e, f] = ALERT;
+    // A client that cannot be told is gone already.
+    let _ = stream.try_write(&[a, b, c, d, e, f, description]);
+}
+
+/// Reads on; a client that goes meanwhile has not said enough.
+async fn more(stream: &mut TcpStream, peeked: &mut Vec<u8>) -> Result<(), Outcome> {
+    peeked.reserve(READ);
+    match stream.read_buf(peeked).await {
+        Ok(0) | Err(_) => Err(Outcome::new(Reason::ClientGone, Side::Client)),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn of_client(fault: &HandshakeFault) -> Outcome {
+    let reason = match fault {
+        HandshakeFault::Gone(_) => Reason::ClientGone,
+        HandshakeFault::Incompatible(_) => Reason::TlsIncompatible,
+        HandshakeFault::NoCertificate => Reason::TlsNoCertificate,
+        HandshakeFault::Expired => Reason::TlsExpired,
+        HandshakeFault::Revoked => Reason::TlsRevoked,
+        HandshakeFault::Untrusted => Reason::TlsUntrusted,
+        HandshakeFault::Refused(_) => Reason::TlsRefused,
+        HandshakeFault::Protocol(_) => Reason::TlsFailed,
+    };
+    Outcome::new(reason, Side::Client)
+}
