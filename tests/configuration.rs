@@ -1,9 +1,10 @@
 //! What the documentation and the examples show is a configuration that loads.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use tidegate::config::{Plan, load};
+use tidegate::config::{Loaded, load};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -42,14 +43,56 @@ fn whole(kind: &str, block: &str) -> String {
     }
 }
 
-fn load_text(text: &str) -> Result<Plan, String> {
+/// Writes every file of TLS that `text` names, under `dir`.
+fn write_certificates(text: &str, dir: &Path) {
+    let words = text.split(|c: char| c.is_whitespace() || "{}[],\"".contains(c));
+    for file in words.map(|word| dir.join(word.trim_start_matches("./"))) {
+        let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or("");
+        if !["crt", "crl", "der"].contains(&ending) || file.exists() {
+            continue;
+        }
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        match ending {
+            "crt" => {
+                let names = ["localhost", "www.example.com", "*.example.com"].map(String::from);
+                let made = rcgen::generate_simple_self_signed(names).unwrap();
+                fs::write(&file, made.cert.pem()).unwrap();
+                let key = file.with_extension("key");
+                fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+                fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+            }
+            "crl" => fs::write(&file, revocation_list()).unwrap(),
+            // A sequence with the status "successful": as far as it is looked at.
+            _ => fs::write(&file, [0x30, 3, 0x0a, 1, 0]).unwrap(),
+        }
+    }
+}
+
+fn revocation_list() -> String {
+    let mut params = rcgen::CertificateParams::new([]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::CrlSign];
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2020, 1, 1),
+        next_update: rcgen::date_time_ymd(2120, 1, 1),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    let issuer = rcgen::Issuer::new(params, rcgen::KeyPair::generate().unwrap());
+    list.signed_by(&issuer).unwrap().pem().unwrap()
+}
+
+fn load_text(text: &str) -> Result<Loaded, String> {
     let dir = tempfile::tempdir().unwrap();
+    write_certificates(text, dir.path());
     let file = dir.path().join("lb.yaml");
     fs::write(dir.path().join("token"), "secret\n").unwrap();
     let keys = format!("salt {}\nkey 1 {}\n", "7".repeat(32), "5".repeat(64));
     fs::write(dir.path().join("cluster.keys"), keys).unwrap();
     fs::write(&file, text).unwrap();
-    load(&file).map(|loaded| loaded.plan).map_err(|faults| faults.to_string())
+    load(&file).map_err(|faults| faults.to_string())
 }
 
 #[test]

@@ -198,3 +198,38 @@ cluster: {{ bind_addr: \"127.0.0.1:0\", keys_file: ./cluster.keys }}
     node.told("-HUP");
     assert!(holds_within(SOON, || has("  2 1")), "the key in use is not seen");
 }
+
+#[test]
+fn changed_certificates_are_seen_by_a_running_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lb.yaml");
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (listen, admin) = (free(), free());
+    let made = || {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    };
+    let (cert, key) = made();
+    fs::write(dir.path().join("a.crt"), cert).unwrap();
+    fs::write(dir.path().join("a.key"), key).unwrap();
+    let text = format!(
+        "admin: {{ listen: \"127.0.0.1:{admin}\" }}
+rules: [{{ listen: \"127.0.0.1:{listen}\", backends: [\"{}\"], tls: {{ cert: a.crt, key: a.key }} }}]
+",
+        backend.local_addr().unwrap()
+    );
+    fs::write(&file, text).unwrap();
+    let _node = Node::start(&file, 256);
+    assert!(holds_within(SOON, || serves(listen)), "it does not come up");
+    let status = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.arg("status").env("TIDEGATE_ADMIN", format!("127.0.0.1:{admin}"));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let (cert, key) = made();
+    fs::write(dir.path().join("a.crt"), cert).unwrap();
+    let told = || status().contains("a.key is not the key of");
+    assert!(holds_within(SOON, told), "the new certificate was not seen:\n{}", status());
+    fs::write(dir.path().join("a.key"), key).unwrap();
+    assert!(holds_within(SOON, || !told()), "its key was not seen:\n{}", status());
+}

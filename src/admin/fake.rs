@@ -67,6 +67,7 @@ impl Fake {
                     idle: None,
                 }],
                 tickets: TicketStatus { secrets: 2, sealing_s: Some(3_720.0), shared: true },
+                certificates_fault: None,
             },
             members: Members {
                 own: "n1".into(),

@@ -246,6 +246,9 @@ pub struct Status {
     /// What acts changed about backends.
     #[serde(default)]
     pub overlay: Vec<OverlayAct>,
+    /// Why certificates as they are in their files are not used, while that stands; a line each.
+    #[serde(default)]
+    pub certificates_fault: Option<String>,
     /// Session tickets.
     #[serde(default)]
     pub tickets: TicketStatus,

@@ -280,6 +280,12 @@ pub fn status(view: &Status) -> String {
             lines.add("", fault);
         }
     }
+    if let Some(faults) = &view.certificates_fault {
+        lines.add("certificates", "some files are of no use, so the ones in use stay:");
+        for fault in faults.lines() {
+            lines.add("", fault);
+        }
+    }
     if view.bans > 0 {
         lines.add("bans", &view.bans.to_string());
     }

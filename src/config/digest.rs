@@ -9,7 +9,8 @@ use super::file::File;
 /// with sorted keys. Left out is what differs from node to node by its nature: workers, logs,
 /// admin, and of the cluster its addresses, the node's name, its state directory, where its keys lie
 /// (which they are is shown beside) and the peers (each node lists the others). Of a rule's listeners
-/// the ports count and the addresses do not.
+/// the ports count and the addresses do not. Of the files of TLS counts whether there is one, and not
+/// where: each node may have a certificate of its own.
 pub(super) fn digest(file: &File) -> String {
     let canonical = canonical(file).to_string();
     let hash = sha256(&SHA256, canonical.as_bytes());
@@ -30,8 +31,43 @@ fn canonical(file: &File) -> Value {
         if let (Some(rule), Some(listen)) = (rule, written.get_mut("listen")) {
             *listen = rule.listen.iter().flatten().map(|listen| listen.0.port()).collect();
         }
+        leave_paths_out(written);
     }
     sorted(whole)
+}
+
+/// Also fills in what TLS is worth when it is left out and depends on what stands beside it.
+fn leave_paths_out(rule: &mut Value) {
+    if let Some(tls) = rule.get_mut("tls").filter(|tls| tls.is_object()) {
+        if tls["mode"] == "terminate" && tls["min_version"].is_null() {
+            tls["min_version"] = "1.2".into();
+        }
+        if !tls["client_ca"].is_null() && tls["client_auth"].is_null() {
+            tls["client_auth"] = "required".into();
+        }
+        forget_where(tls, &["cert", "key", "ocsp", "client_ca", "client_crl"]);
+        for certificate in tls["certificates"].as_array_mut().into_iter().flatten() {
+            forget_where(certificate, &["cert", "key", "ocsp"]);
+        }
+    }
+    if let Some(tls) = rule.get_mut("backend_tls") {
+        forget_where(tls, TO_BACKENDS);
+    }
+    for backend in rule["backends"].as_array_mut().into_iter().flatten() {
+        if let Some(tls) = backend.get_mut("tls") {
+            forget_where(tls, TO_BACKENDS);
+        }
+    }
+}
+
+const TO_BACKENDS: &[&str] = &["ca", "pinned_cert", "cert", "key"];
+
+fn forget_where(section: &mut Value, keys: &[&str]) {
+    for key in keys {
+        if let Some(path) = section.get_mut(*key) {
+            *path = path.is_string().into();
+        }
+    }
 }
 
 fn leave_out(section: &mut Value, keys: &[&str]) {

@@ -1,10 +1,11 @@
 //! The file as written: one shape per section, and what each key is worth when it is left out.
 //! The only module that knows serde_yaml.
 //!
-//! Sections that are switched on by being there: a `rate_limit:`, `bandwidth_limit:` or `cluster:`
-//! without `enabled` is enabled.
+//! Sections that are switched on by being there: a `rate_limit:`, `bandwidth_limit:`, `tls:`,
+//! `backend_tls:` or `cluster:` without `enabled` is enabled.
 
 mod rule;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::health::ALL_BELOW;
 pub(super) use rule::*;
 /// What the walk along the schema hands over.
 pub(super) use serde_yaml::{Mapping, Number, Value as Clean};
+pub(super) use tls::*;
 
 /// A value that is written as text.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,6 +101,17 @@ impl File {
                 .take()
                 .filter(|limit| limit.enabled && limit.kind != Some(LimitKind::None));
             rule.bandwidth_limit = rule.bandwidth_limit.take().filter(|limit| limit.enabled);
+            rule.tls = rule.tls.take().filter(|tls| tls.enabled);
+            rule.backend_tls = rule.backend_tls.take().filter(|tls| tls.enabled);
+            let by_tls = rule.backend_tls.is_some();
+            for backend in rule.backends.iter_mut().flatten().flatten() {
+                // Switched off it still says something where the rule's own is on.
+                backend.tls = match backend.tls.take() {
+                    Some(tls) if tls.enabled => Some(tls),
+                    Some(_) if by_tls => Some(BackendTls::off()),
+                    _ => None,
+                };
+            }
         }
         self
     }

@@ -80,6 +80,13 @@ impl Judge {
                 Value::Scalar { .. } => self.in_short(&keys[0], node, field),
                 _ => self.section(keys, node, field),
             },
+            Kind::TextOr(read, keys) => match &node.value {
+                Value::Scalar { text, .. } => match read(text) {
+                    Ok(()) => Some(Clean::from(text.as_str())),
+                    Err(wrong) => self.refuse(node, field, wrong),
+                },
+                _ => self.section(keys, node, field),
+            },
             Kind::Disabled(later) => {
                 if !is_disabled(node) {
                     return self.refuse(node, field, not_yet("", *later));
@@ -131,13 +138,17 @@ impl Judge {
                 self.refuse(key_node, &shown(&at), unknown(name, keys));
                 continue;
             };
-            self.places.0.insert(at.clone(), key_node.mark);
+            let empty = matches!(value.value, Value::Null);
+            // As if it had not been written.
+            if !empty || !matches!(key.is, Is::Optional(_)) {
+                self.places.0.insert(at.clone(), key_node.mark);
+            }
             match &key.is {
                 Is::Later(later) => {
                     self.refuse(key_node, &at, not_yet("", *later));
                 }
                 // An empty value asks for nothing; where one is needed, it is missing below.
-                _ if matches!(value.value, Value::Null) => {
+                _ if empty => {
                     seen.remove(name.as_str());
                 }
                 Is::NoOp(Kind::Disabled(later)) if !is_disabled(value) => {
@@ -153,7 +164,7 @@ impl Judge {
                         Wrong::new("the list is empty", "write at least one"),
                     );
                 }
-                Is::Optional(kind) | Is::Required(kind) => {
+                Is::Optional(kind) | Is::Required(kind) | Is::Listed(kind) => {
                     if let Some(value) = self.value(kind, value, &at) {
                         clean.insert(Clean::from(key.name), value);
                     }
@@ -161,7 +172,7 @@ impl Judge {
             }
         }
         for key in keys {
-            if matches!(key.is, Is::Required(_)) && !seen.contains_key(key.name) {
+            if matches!(key.is, Is::Required(_) | Is::Listed(_)) && !seen.contains_key(key.name) {
                 let at = join(field, key.name);
                 let wrong = Wrong::new("is missing", format!("write `{}:`", key.name));
                 let mark = self.places.0.get(&at).copied().unwrap_or(node.mark);
@@ -204,10 +215,6 @@ fn scalar(kind: &Kind, node: &Node) -> Result<Clean, Wrong> {
     };
     match kind {
         Kind::Bool => truth(text, *plain).map(Clean::Bool),
-        Kind::False(later) => match truth(text, *plain)? {
-            true => Err(not_yet("`true` is ", *later)),
-            false => Ok(Clean::Bool(false)),
-        },
         Kind::Int(least, most) => int(text, *plain, *least, *most).map(Clean::from),
         Kind::Rate => rate(text, *plain).map(|rate| Clean::Number(Number::from(rate))),
         Kind::Words(words) => word(text, words).map(|()| Clean::from(text.as_str())),
@@ -218,7 +225,7 @@ fn scalar(kind: &Kind, node: &Node) -> Result<Clean, Wrong> {
 
 fn wanted(kind: &Kind) -> &'static str {
     match kind {
-        Kind::Bool | Kind::False(_) => "`true` or `false`",
+        Kind::Bool => "`true` or `false`",
         Kind::Int(..) | Kind::Rate => "a number",
         Kind::Words(_) => "a word",
         _ => "a text",

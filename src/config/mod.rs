@@ -8,8 +8,7 @@
 //!
 //! A value that the schema refuses is taken out and the walk goes on, so that one run shows every
 //! fault. Keys and words that a later release brings are refused by name, never ignored; where
-//! such a key says only what this version does anyway (`scope: node`, `consistency: auto`,
-//! `tls: { enabled: false }`, `proxy_protocol: { accept: false, send: none }`), it asks for
+//! such a key says only what this version does anyway (`cache: { enabled: false }`), it asks for
 //! nothing and is accepted.
 
 mod digest;
@@ -17,11 +16,13 @@ mod fault;
 mod file;
 mod judge;
 mod marked;
+mod material;
 pub mod plan;
 mod schema;
 mod summary;
 mod validate;
 mod watch;
+mod watches;
 mod written;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use fault::{Fault, Faults};
 pub use plan::{AdminPlan, LogFormat, LogPlan, Plan};
 pub use summary::summary;
 pub use watch::Watch;
+pub use watches::Watches;
 
 use file::File;
 
@@ -46,8 +48,8 @@ pub struct Loaded {
     pub warnings: Vec<Fault>,
 }
 
-/// Loads the configuration file at `path` and what it names (`token_file`, `keys_file`; relative
-/// paths are relative to the file's directory).
+/// Loads the configuration file at `path` and what it names (`token_file`, `keys_file`, the files of
+/// TLS; relative paths are relative to the file's directory).
 ///
 /// # Errors
 /// All faults at once. A file that cannot be read, is larger than 1 MiB or is no UTF-8 text is one

@@ -22,8 +22,10 @@ pub(super) struct Key {
 pub(super) enum Is {
     /// It may be written.
     Optional(Kind),
-    /// It must be written.
+    /// It must be written, and a list must hold something.
     Required(Kind),
+    /// A list that must be written and may be empty.
+    Listed(Kind),
     /// It may be written as long as it asks for what this version does anyway; so nobody reads it.
     NoOp(Kind),
     /// It is refused by name.
@@ -33,7 +35,6 @@ pub(super) enum Is {
 /// What brings a key or a word.
 #[derive(Clone, Copy)]
 pub(super) enum Later {
-    Tls,
     Http,
     Someday,
 }
@@ -42,7 +43,6 @@ impl Later {
     /// Behind "not in this version".
     pub(super) fn why(self) -> &'static str {
         match self {
-            Later::Tls => " (it comes with TLS)",
             Later::Http => " (it comes with HTTP)",
             Later::Someday => "",
         }
@@ -53,8 +53,6 @@ impl Later {
 pub(super) enum Kind {
     /// `true` or `false`.
     Bool,
-    /// `false`; `true` comes later.
-    False(Later),
     /// A whole number within these bounds.
     Int(u64, u64),
     /// A number above 0, fractions allowed.
@@ -71,6 +69,8 @@ pub(super) enum Kind {
     Section(&'static [Key]),
     /// Keys and values, or in short the value of the first key.
     Short(&'static [Key]),
+    /// Keys and values, or a text that this function understands.
+    TextOr(fn(&str) -> Result<(), Wrong>, &'static [Key]),
     /// A section of a later release that is only understood as far as `enabled: false`.
     Disabled(Later),
 }
@@ -82,12 +82,12 @@ pub(super) enum Word {
     Later(&'static str, Later),
 }
 
-use Kind::{Bool, Disabled, False, Int, List, OneOrMore, Section, Short, Text, Words};
-use Later::{Http, Someday, Tls};
+use Kind::{Bool, Disabled, Int, List, OneOrMore, Section, Short, Text, TextOr, Words};
+use Later::{Http, Someday};
 use Word::Now;
 use texts::{
-    any, bytes, host, interval, keepalive_time, line, log_level, name, path, reachable,
-    request_path, wait,
+    any, application_protocol, bytes, host, interval, keepalive_time, line, log_level, name, path,
+    reachable, request_path, short_permission, sni_pattern, tls_name, tls_version, wait,
 };
 
 const fn key(name: &'static str, kind: Kind) -> Key {
@@ -170,7 +170,7 @@ static RULE: &[Key] = &[
             Word::Later("peak_ewma", Http),
         ]),
     ),
-    must("backends", List(&Short(BACKEND))),
+    Key { name: "backends", is: Is::Listed(List(&Short(BACKEND))) },
     key("health_check", Section(HEALTH_CHECK)),
     key("outlier", Section(OUTLIER)),
     key("panic_threshold", SHARE),
@@ -184,10 +184,10 @@ static RULE: &[Key] = &[
     key("connection_limit", Section(CONNECTION_LIMIT)),
     key("bandwidth_limit", Section(BANDWIDTH_LIMIT)),
     key("access", Section(ACCESS)),
-    no_op("proxy_protocol", Section(PROXY_PROTOCOL)),
-    no_op("tls", Disabled(Tls)),
-    no_op("backend_tls", Disabled(Tls)),
-    later("authorization", Tls),
+    key("proxy_protocol", Section(PROXY_PROTOCOL)),
+    key("tls", Section(TLS)),
+    key("backend_tls", Section(BACKEND_TLS)),
+    key("authorization", Section(AUTHORIZATION)),
     later("routes", Http),
     later("http", Http),
     later("retries", Http),
@@ -202,9 +202,9 @@ static BACKEND: &[Key] = &[
     key("weight", Int(0, 65_535)),
     key("backup", Bool),
     key("max_connections", COUNT),
-    key("server_name", Text(host)),
+    key("server_name", Text(tls_name)),
+    key("tls", Section(BACKEND_TLS)),
     later("zone", Someday),
-    no_op("tls", Disabled(Tls)),
 ];
 
 static HEALTH_CHECK: &[Key] = &[
@@ -237,15 +237,7 @@ static RATE_LIMIT: &[Key] = &[
     key("limit", COUNT),
     key("window", WAIT),
     key("scope", Words(&[Now("cluster"), Now("node")])),
-    key(
-        "key",
-        Words(&[
-            Now("client"),
-            Now("rule"),
-            Word::Later("identity", Tls),
-            Word::Later("header:", Http),
-        ]),
-    ),
+    key("key", Words(&[Now("client"), Now("rule"), Now("identity"), Word::Later("header:", Http)])),
     key("consistency", Words(&[Now("auto"), Now("optimistic"), Now("strict")])),
     key("on_partition", Words(&[Now("full"), Now("proportional")])),
     key("on_isolated", Words(&[Now("local_full"), Now("local_share"), Now("deny")])),
@@ -272,9 +264,56 @@ static RATES: &[Key] = &[key("upload_per_sec", BYTES), key("download_per_sec", B
 
 static ACCESS: &[Key] = &[key("allow", NETWORKS), key("deny", NETWORKS)];
 
-static PROXY_PROTOCOL: &[Key] = &[
-    key("accept", False(Tls)),
-    key("send", Words(&[Now("none"), Word::Later("v1", Tls), Word::Later("v2", Tls)])),
+static PROXY_PROTOCOL: &[Key] =
+    &[key("accept", Bool), key("send", Words(&[Now("none"), Now("v1"), Now("v2")]))];
+
+static TLS: &[Key] = &[
+    key("enabled", Bool),
+    key("mode", Words(&[Now("terminate"), Now("passthrough")])),
+    key("cert", PATH),
+    key("key", PATH),
+    key("ocsp", PATH),
+    key("certificates", List(&Section(CERTIFICATE))),
+    key("client_ca", PATH),
+    key("client_auth", Words(&[Now("required"), Now("optional")])),
+    key("client_crl", PATH),
+    key("min_version", Text(tls_version)),
+    key("alpn", List(&Text(application_protocol))),
+    key("handshake_timeout", WAIT),
+    key("routes", List(&Section(SNI_ROUTE))),
+];
+
+static CERTIFICATE: &[Key] = &[
+    key("server_name", Text(sni_pattern)),
+    must("cert", PATH),
+    must("key", PATH),
+    key("ocsp", PATH),
+];
+
+static SNI_ROUTE: &[Key] =
+    &[must("server_name", Text(sni_pattern)), must("backends", List(&Text(any::<Endpoint>)))];
+
+static BACKEND_TLS: &[Key] = &[
+    key("enabled", Bool),
+    key("ca", PATH),
+    key("pinned_cert", PATH),
+    key("server_name", Text(tls_name)),
+    key("cert", PATH),
+    key("key", PATH),
+    key("insecure_skip_verify", Bool),
+];
+
+static PERMISSIONS: &[Word] = &[Now("allow"), Now("deny")];
+
+static AUTHORIZATION: &[Key] = &[
+    key("default", Words(PERMISSIONS)),
+    key("rules", List(&TextOr(short_permission, AUTHORIZATION_RULE))),
+];
+
+static AUTHORIZATION_RULE: &[Key] = &[
+    must("identity", ANYTHING),
+    must("action", Words(PERMISSIONS)),
+    key("backend", Text(any::<Endpoint>)),
 ];
 
 static CLUSTER: &[Key] = &[

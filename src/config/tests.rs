@@ -1,7 +1,9 @@
 //! The room as a whole: the contract's examples, all faults at once, and no panic on any input.
 
+mod certs;
 mod faults;
 mod robust;
+mod tls;
 
 use std::path::Path;
 use std::time::Duration;
@@ -69,14 +71,12 @@ cluster:
 "#;
 
 #[test]
-fn the_users_example_loads_verbatim_but_for_its_tls() {
-    assert_eq!(told(USERS), ["9 rules[0].tls: not in this version (it comes with TLS)"]);
-
-    let without: String = USERS
-        .lines()
-        .filter(|line| !line.contains("tls:"))
-        .fold(String::new(), |text, line| text + line + "\n");
-    let plan = good(&without).plan;
+fn the_users_example_loads_verbatim() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("certs")).unwrap();
+    certs::write(&dir.path().join("certs/server"), &["localhost"]);
+    let Loaded { plan, warnings } = parse(USERS, "lb.yaml", dir.path()).unwrap();
+    assert_eq!(warnings, []);
     let rule = &plan.rules[0];
     assert_eq!(&*rule.name.0, "MyWebService");
     assert_eq!(rule.listen, ["0.0.0.0:8080".parse().unwrap()]);
@@ -87,6 +87,9 @@ fn the_users_example_loads_verbatim_but_for_its_tls() {
     assert_eq!(limit.scope, LimitScope::Cluster);
     assert_eq!(rule.bandwidth.client.upload.unwrap().get(), 10 << 20);
     assert_eq!(rule.bandwidth.backend, crate::traffic::Rates::default());
+    let tls = rule.tls.as_ref().unwrap();
+    assert!(matches!(&tls.mode, crate::net::tls::TlsMode::Terminate(plan)
+        if plan.certificates[0].certificate.files.cert == dir.path().join("certs/server.crt")));
     let cluster = plan.cluster.unwrap();
     assert_eq!(cluster.peers, ["10.0.0.2:9090".parse().unwrap()]);
     assert!(cluster.node_name.0.ends_with(":9090"), "{}", cluster.node_name);
@@ -201,8 +204,9 @@ fn every_key_of_the_schema_stands_in_the_reference_and_reaches_the_file() {
     std::fs::write(dir.path().join("token"), "secret").unwrap();
     let keys = format!("salt {}\nkey 1 {}\n", "7".repeat(32), "5".repeat(64));
     std::fs::write(dir.path().join("cluster.keys"), keys).unwrap();
+    certs::write_all_of(&reference, dir.path());
     let loaded = parse(&reference, "lb.yaml", dir.path()).unwrap_or_else(|f| panic!("{f}"));
-    assert_eq!(loaded.plan.rules.len(), 2);
+    assert_eq!(loaded.plan.rules.len(), 4);
     for key in robust::keys(schema::FILE, &mut Vec::new()) {
         assert!(reference.contains(&format!("{key}:")), "the reference does not show `{key}`");
     }

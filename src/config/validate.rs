@@ -1,11 +1,16 @@
 //! From the file as written to the plan as meant: what the values mean together. Each check says
 //! its fault at the field that should be mended.
 
+mod authorization;
 mod cluster;
 mod limits;
 mod listeners;
+mod material;
+mod originate;
 mod rule;
+mod tls;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -13,15 +18,24 @@ use super::digest::digest;
 use super::fault::{Fault, Wrong};
 use super::file::{self, File, values};
 use super::judge::Places;
+use super::material::Shelf;
 use super::plan::{AdminPlan, LogFormat, LogPlan, Plan};
 use crate::net::{Keepalive, TcpOptions};
 use crate::proxy::{AccessLogFormat, AccessLogOutput, AccessLogPlan, RulePlan};
 
-/// Where faults and warnings are put while the plan is made.
+pub(super) use authorization::{ShortFault, parse_short};
+
+/// Where faults and warnings are put while the plan is made, and what was read for it.
 pub(super) struct Findings<'a> {
     places: &'a Places,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
+    /// Where relative paths begin.
+    dir: &'a Path,
+    shelf: Shelf,
+    /// Files of which all that is to be warned of has been said.
+    told: HashSet<PathBuf>,
+    system_roots: Option<usize>,
 }
 
 impl Findings<'_> {
@@ -36,6 +50,18 @@ impl Findings<'_> {
         }
     }
 
+    /// Whether a certificate under `at` has its key, or there is neither.
+    fn both_or_none(&mut self, at: &str, cert: bool, key: bool) -> bool {
+        match (cert, key) {
+            (true, false) => self.fault_if_whole(at, &["key"], "`cert` has no `key`", "add `key:`"),
+            (false, true) => {
+                self.fault_if_whole(at, &["cert"], "`key` has no `cert`", "add `cert:`");
+            }
+            _ => {}
+        }
+        cert == key
+    }
+
     fn warn(&mut self, field: &str, what: impl Into<String>, remedy: impl Into<String>) {
         self.warnings.push(self.places.fault(field, Wrong::new(what, remedy)));
     }
@@ -44,17 +70,27 @@ impl Findings<'_> {
 /// The plan with its faults and its warnings; it only counts when there are no faults. Relative
 /// paths are relative to `dir`, the directory of the file.
 pub(super) fn plan(file: &File, places: &Places, dir: &Path) -> (Plan, Vec<Fault>, Vec<Fault>) {
-    let mut found = Findings { places, faults: Vec::new(), warnings: Vec::new() };
+    let mut found = Findings {
+        places,
+        faults: Vec::new(),
+        warnings: Vec::new(),
+        dir,
+        shelf: Shelf::default(),
+        told: HashSet::new(),
+        system_roots: None,
+    };
     let tcp = tcp(&file.tcp);
     let cluster = file.cluster.as_ref().map(|cluster| cluster::plan(cluster, dir, &mut found));
-    let rules = rule::plans(&file.rules, cluster.is_some(), tcp, &mut found);
+    let trusted = values(&file.trusted_proxies);
+    let rules = rule::plans(&file.rules, cluster.is_some(), tcp, &trusted, &mut found);
     let admin = admin(&file.admin, dir, &mut found);
     let sync = cluster.as_ref().map(|cluster| ("cluster.sync_addr", cluster.sync));
     let ours: Vec<_> = [("admin.listen", admin.listen)].into_iter().chain(sync).collect();
     listeners::check(&rules, &ours, &mut found);
-    if !file.trusted_proxies.is_empty() {
-        let what = "nothing asks for it yet: no rule reads a PROXY header in this version";
-        found.warn("trusted_proxies", what, "");
+    if !trusted.is_empty() && rules.iter().all(|(_, rule)| rule.proxy_from.is_none()) {
+        let what = "nothing asks for it: no rule reads a PROXY header";
+        let remedy = "write `proxy_protocol: { accept: true }` in a rule, or take it out";
+        found.warn("trusted_proxies", what, remedy);
     }
     let plan = Plan {
         workers: file.workers.map_or_else(cores, |workers| workers as usize),
@@ -69,7 +105,7 @@ pub(super) fn plan(file: &File, places: &Places, dir: &Path) -> (Plan, Vec<Fault
         },
         access_log: file.access_log.as_ref().and_then(|log| access_log(log, dir, &mut found)),
         admin,
-        trusted_proxies: values(&file.trusted_proxies),
+        trusted_proxies: trusted,
         tcp,
         rules: rules.into_iter().map(|(_, rule)| in_binding_order(rule)).collect(),
         cluster,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Between two looks.
-const PERIOD: Duration = Duration::from_millis(500);
+pub(super) const PERIOD: Duration = Duration::from_millis(500);
 
 /// Watches one file.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Watch {
 }
 
 /// Enough of a file to see that it is another one: device, inode, modification time, size.
-type Print = (u64, u64, i64, i64, u64);
+pub(super) type Print = (u64, u64, i64, i64, u64);
 
 impl Watch {
     /// Watches `path` from now on. Begin before the file is loaded, and no change is lost between.
@@ -56,7 +56,7 @@ impl Watch {
     }
 }
 
-fn look(path: &Path) -> Option<Print> {
+pub(super) fn look(path: &Path) -> Option<Print> {
     // Follows links: what counts is the file at their end.
     let meta = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
     Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))

@@ -8,6 +8,7 @@ use super::run::say_warnings;
 use crate::cluster::keyring::{self, Keyring, RingError};
 use crate::config::{self, Plan};
 use crate::net::TcpOptions;
+use crate::net::tls::MaterialError;
 
 /// What became of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,17 @@ pub enum Reload {
 impl Node {
     /// Reads the file at `path` again and takes it over whole, or not at all.
     pub async fn reload(&self, path: &Path) -> Reload {
+        let _one_at_a_time = self.reloading.lock().await;
+        let done = self.read_and_take(path).await;
+        match done {
+            // Files of their own, as keys are: a fault elsewhere must not stop a rotation.
+            Reload::Refused => drop(self.renew_certificates().await),
+            Reload::Taken | Reload::Unchanged => *self.certificates_fault.lock() = None,
+        }
+        done
+    }
+
+    async fn read_and_take(&self, path: &Path) -> Reload {
         // Keys are a file of their own: a fault elsewhere must not stop a rotation.
         let keys = self.reload_keys();
         let config::Loaded { plan, warnings } = match config::load(path) {
@@ -49,6 +61,38 @@ impl Node {
             }
             Err(error) => self.refuse(&error),
         }
+    }
+
+    /// Reads the certificates, keys, authorities and revocation lists of the running configuration
+    /// again, and takes them over, or goes on with the old ones. The configuration's own file is not
+    /// looked at.
+    pub async fn reload_certificates(&self) -> Reload {
+        let _one_at_a_time = self.reloading.lock().await;
+        self.renew_certificates().await
+    }
+
+    async fn renew_certificates(&self) -> Reload {
+        let running = self.plan();
+        let words = |error: &MaterialError| error.to_string();
+        let read = running
+            .read_material_again()
+            .map_err(|faults| faults.iter().map(words).collect::<Vec<_>>().join("\n"));
+        let taken = match read {
+            Ok(plan) if plan == *running => Ok(Reload::Unchanged),
+            Ok(plan) => self
+                .take_over(plan)
+                .await
+                .map(|()| Reload::Taken)
+                .map_err(|error| error.to_string()),
+            Err(faults) => Err(faults),
+        };
+        match &taken {
+            Ok(Reload::Taken) => tracing::info!("certificates were read anew"),
+            Ok(_) => {}
+            Err(fault) => tracing::error!("the certificates in use stay:\n{fault}"),
+        }
+        *self.certificates_fault.lock() = taken.clone().err();
+        taken.unwrap_or(Reload::Refused)
     }
 
     /// Reads the keys again where they were at start, and seals by them, or by the old ones as before.

@@ -110,6 +110,7 @@ fn status(node: &Node) -> shapes::Status {
         ready: ready.is_ok(),
         not_ready: ready.err().unwrap_or_default(),
         config: node.journal.status(),
+        certificates_fault: node.certificates_fault.lock().clone(),
         connections: node.workers.live(),
         bans: node.ban_count(),
         overlay: node.overlay().into_iter().map(overlay_shape).collect(),

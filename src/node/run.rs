@@ -10,7 +10,7 @@ use super::boot::Node;
 use super::logging::{self, Log};
 use crate::cluster::Keys;
 use crate::cluster::keyring;
-use crate::config::{self, Plan, Watch};
+use crate::config::{self, Plan, Watch, Watches};
 use crate::net::{connections_for, raise_descriptor_limit};
 
 /// Runs the node of the file at `path`. Exit codes: 0 after a drain, 1 when the file is bad or
@@ -69,6 +69,7 @@ pub(super) fn refuse(why: &dyn std::fmt::Display) -> ExitCode {
 enum Event {
     Reload(&'static str),
     Keys,
+    Certificates,
     Stop(&'static str),
 }
 
@@ -115,6 +116,8 @@ async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode
         Err(error) => return refuse(&format_args!("cannot listen for signals: {error}")),
     };
     let mut keys = plan.cluster.as_ref().and_then(|cluster| cluster.keys.as_ref()).map(watch_keys);
+    let mut certificates = Watches::default();
+    certificates.watch(plan.material_files());
     let node = tokio::select! {
         started = Node::start(plan) => match started {
             Ok(node) => node,
@@ -128,6 +131,7 @@ async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode
             _ = hangup.recv() => Event::Reload("SIGHUP"),
             () = watch.changed() => Event::Reload("the file changed"),
             () = changed(&mut keys) => Event::Keys,
+            () = certificates.changed() => Event::Certificates,
             name = stop.asked() => Event::Stop(name),
             () = node.asked_to_leave() => Event::Stop("`tidegate leave`"),
         };
@@ -144,7 +148,12 @@ async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode
                     _ = node.reload(path) => log.change_level(&node.plan().log),
                     name = stop.asked() => break tracing::info!(why = name, "stop"),
                 }
+                certificates.watch(node.plan().material_files());
             }
+            Event::Certificates => tokio::select! {
+                _ = node.reload_certificates() => {}
+                name = stop.asked() => break tracing::info!(why = name, "stop"),
+            },
             // What is wrong with them is in the log and in `status`.
             Event::Keys => drop(node.reload_keys()),
             Event::Stop(why) => break tracing::info!(why, "stop"),

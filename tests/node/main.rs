@@ -2,6 +2,7 @@
 //! cluster that shares a limit.
 
 mod acts;
+mod certificates;
 mod cluster;
 mod ending;
 mod keys;

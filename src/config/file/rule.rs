@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Items, Text, seconds};
+use super::{Authorization, BackendTls, Items, ProxyProtocol, ServerName, Text, Tls, seconds};
 use crate::base::{Endpoint, Share};
 use crate::config::written::{Size, Statuses};
 
@@ -17,7 +17,8 @@ pub(in crate::config) struct Rule {
     pub(in crate::config) listen: Items<Text<SocketAddr>>,
     pub(in crate::config) protocol: Protocol,
     pub(in crate::config) balance: Balance,
-    pub(in crate::config) backends: Items<Backend>,
+    /// `None`: not written, or refused, and said.
+    pub(in crate::config) backends: Option<Items<Backend>>,
     pub(in crate::config) health_check: HealthCheck,
     pub(in crate::config) outlier: Outlier,
     pub(in crate::config) panic_threshold: Text<Share>,
@@ -31,6 +32,10 @@ pub(in crate::config) struct Rule {
     pub(in crate::config) connection_limit: ConnectionLimit,
     pub(in crate::config) bandwidth_limit: Option<BandwidthLimit>,
     pub(in crate::config) access: Access,
+    pub(in crate::config) proxy_protocol: ProxyProtocol,
+    pub(in crate::config) tls: Option<Tls>,
+    pub(in crate::config) backend_tls: Option<BackendTls>,
+    pub(in crate::config) authorization: Option<Authorization>,
 }
 
 impl Default for Rule {
@@ -40,7 +45,7 @@ impl Default for Rule {
             listen: Vec::new(),
             protocol: Protocol::Tcp,
             balance: Balance::WeightedRoundRobin,
-            backends: Vec::new(),
+            backends: None,
             health_check: HealthCheck::default(),
             outlier: Outlier::default(),
             panic_threshold: Text(Share::percent(50.0)),
@@ -54,6 +59,10 @@ impl Default for Rule {
             connection_limit: ConnectionLimit::default(),
             bandwidth_limit: None,
             access: Access::default(),
+            proxy_protocol: ProxyProtocol::default(),
+            tls: None,
+            backend_tls: None,
+            authorization: None,
         }
     }
 }
@@ -82,7 +91,8 @@ pub(in crate::config) struct Backend {
     pub(in crate::config) weight: u32,
     pub(in crate::config) backup: bool,
     pub(in crate::config) max_connections: Option<u32>,
-    pub(in crate::config) server_name: Option<String>,
+    pub(in crate::config) server_name: Option<ServerName>,
+    pub(in crate::config) tls: Option<BackendTls>,
 }
 
 impl Default for Backend {
@@ -93,6 +103,7 @@ impl Default for Backend {
             backup: false,
             max_connections: None,
             server_name: None,
+            tls: None,
         }
     }
 }
@@ -265,11 +276,12 @@ pub(in crate::config) enum Scope {
     Node,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::config) enum LimitKey {
     Client,
     Rule,
+    Identity,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -1,9 +1,10 @@
 //! What the schema asks of a text beyond its reading.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::fault::{Wrong, quote};
+use crate::config::validate::parse_short;
 use crate::config::written::{Size, Written};
 
 pub(super) fn any<T: Written>(text: &str) -> Result<(), Wrong> {
@@ -95,6 +96,72 @@ pub(super) fn reachable(text: &str) -> Result<(), Wrong> {
         return Err(Wrong::new(what, "write this node's own address and gossip port"));
     }
     Ok(())
+}
+
+/// What a client may ask for by name, exact or `*.example.com`.
+pub(super) fn sni_pattern(text: &str) -> Result<(), Wrong> {
+    let wrong = |why: &str, remedy: &str| {
+        Err(Wrong::new(format!("{} is not a server name: {why}", quote(text)), remedy))
+    };
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    if bare.parse::<IpAddr>().is_ok() {
+        return wrong("clients never ask for an address by name", "write a DNS name");
+    }
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    if name.contains('*') {
+        let remedy = "write a name, or `*.example.com` for one label more";
+        return wrong("`*` only stands for the whole first label", remedy);
+    }
+    if !is_dns_name(name) {
+        return wrong("it is no DNS name", "write a name, for example `www.example.com`");
+    }
+    Ok(())
+}
+
+/// The name of a server that is called by TLS: a DNS name or an address.
+pub(super) fn tls_name(text: &str) -> Result<(), Wrong> {
+    if text.parse::<IpAddr>().is_ok() || is_dns_name(text) {
+        return Ok(());
+    }
+    let what = format!("{} is neither a DNS name nor an IP address", quote(text));
+    Err(Wrong::new(what, "write the name in the backend's certificate, for example `app.internal`"))
+}
+
+/// What may stand in a certificate; underscores are about, and do no harm.
+fn is_dns_name(text: &str) -> bool {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    text.len() <= 253
+        && !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+        && text.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(fine)
+        })
+}
+
+pub(super) fn tls_version(text: &str) -> Result<(), Wrong> {
+    let remedy = "write \"1.2\" or \"1.3\"";
+    match text {
+        "1.2" | "1.3" => Ok(()),
+        "1.0" | "1.1" | "1" => {
+            let what = format!("TLS {text} is not spoken: it is broken, and so is SSL before it");
+            Err(Wrong::new(what, remedy))
+        }
+        _ => Err(Wrong::new(format!("{} is not a version of TLS", quote(text)), remedy)),
+    }
+}
+
+pub(super) fn application_protocol(text: &str) -> Result<(), Wrong> {
+    if text.is_empty() || text.len() > 255 {
+        let what = format!("{} is not a protocol's name", quote(text));
+        return Err(Wrong::new(what, "write 1 to 255 bytes, for example `http/1.1`"));
+    }
+    Ok(())
+}
+
+pub(super) fn short_permission(text: &str) -> Result<(), Wrong> {
+    parse_short(text).map(drop).map_err(|fault| Wrong::new(fault.to_string(), fault.remedy))
 }
 
 pub(super) fn log_level(text: &str) -> Result<(), Wrong> {

@@ -107,14 +107,18 @@ pub(super) fn keys(
     fn below(kind: &'static schema::Kind, found: &mut Vec<&'static str>) {
         match kind {
             schema::Kind::List(item) | schema::Kind::OneOrMore(item) => below(item, found),
-            schema::Kind::Section(section) | schema::Kind::Short(section) => {
+            schema::Kind::Section(section)
+            | schema::Kind::Short(section)
+            | schema::Kind::TextOr(_, section) => {
                 keys(section, found);
             }
             _ => {}
         }
     }
     for key in section {
-        if let schema::Is::Optional(kind) | schema::Is::Required(kind) = &key.is {
+        if let schema::Is::Optional(kind) | schema::Is::Required(kind) | schema::Is::Listed(kind) =
+            &key.is
+        {
             found.push(key.name);
             below(kind, found);
         }

@@ -44,6 +44,7 @@ pub(super) fn rate(
         key: match limit.key {
             file::LimitKey::Client => LimitKey::Client,
             file::LimitKey::Rule => LimitKey::Rule,
+            file::LimitKey::Identity => LimitKey::Identity,
         },
         action: match limit.action {
             file::Action::Reject => Action::Reject,

@@ -85,7 +85,10 @@ fn reach_itself(listen: SocketAddr, rule: &RulePlan, i: usize, found: &mut Findi
         let here = address.ip().is_loopback() && ListenAddr(listen).hears(address.ip());
         if address == listen || (here && address.port() == listen.port()) {
             let what = format!("{address} is the rule's own listener {listen}: a loop");
-            let at = format!("rules[{i}].backends[{b}].address");
+            let at = match backend.routed {
+                true => format!("rules[{i}].tls.routes"),
+                false => format!("rules[{i}].backends[{b}].address"),
+            };
             found.fault(&at, what, "write the address of the server behind");
         }
     }

@@ -1,16 +1,21 @@
 //! Rules: names, backends, checks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
-use super::Findings;
-use super::limits;
+use ipnet::IpNet;
+
+use super::{Findings, authorization, limits, originate, tls};
 use crate::balance::Policy;
 use crate::base::RuleName;
 use crate::config::fault::quote;
-use crate::config::file::{self, Balance, CheckType, Items, values};
+use crate::config::file::{
+    self, BackendTls, Balance, CheckType, Items, LimitKey, Mode, SendProxy, values,
+};
 use crate::health::{CheckKind, CheckPlan, OutlierPlan};
-use crate::net::TcpOptions;
+use crate::net::tls::{OriginatePlan, SniRoute};
+use crate::net::{HeaderVersion, TcpOptions};
 use crate::proxy::RulePlan;
 use crate::traffic::AccessPlan;
 use crate::upstream::{BackendPlan, PoolPlan, QueuePlan};
@@ -20,6 +25,7 @@ pub(super) fn plans(
     rules: &Items<file::Rule>,
     clustered: bool,
     tcp: TcpOptions,
+    trusted: &[IpNet],
     found: &mut Findings<'_>,
 ) -> Vec<(usize, RulePlan)> {
     let mut named: HashMap<RuleName, usize> = HashMap::new();
@@ -49,7 +55,7 @@ pub(super) fn plans(
                         which is taken from the address";
             found.warn(&at, what, "give the rule the same `name:` on every node");
         }
-        plans.push((i, plan(rule, name, &at, clustered, tcp, found)));
+        plans.push((i, plan(rule, name, &at, clustered, tcp, trusted, found)));
     }
     plans
 }
@@ -75,6 +81,7 @@ fn plan(
     at: &str,
     clustered: bool,
     tcp: TcpOptions,
+    trusted: &[IpNet],
     found: &mut Findings<'_>,
 ) -> RulePlan {
     // Only TCP in this version: the schema refuses the rest.
@@ -87,11 +94,15 @@ fn plan(
         found,
     );
     let bandwidth = limits::bandwidth(rule.bandwidth_limit.as_ref(), shared_bandwidth);
+    let tls = rule.tls.as_ref().map(|tls| tls::plan(tls, &format!("{at}.tls"), found));
+    let originate = to_backends(rule, at, found);
+    let mut backends = backends(rule, originate.as_ref(), at, found);
+    add_routed(tls.iter().flat_map(|tls| &tls.routes), originate.as_ref(), &mut backends);
     let queue = QueuePlan { size: rule.backend_queue.size, timeout: rule.backend_queue.timeout.0 };
     let connection_limit = rule.backend_connection_limit.as_ref().and_then(|limit| limit.limit);
     let pool = PoolPlan {
         rule: name.clone(),
-        backends: backends(&rule.backends, at, found),
+        backends,
         policy: match rule.balance {
             Balance::WeightedRoundRobin => Policy::WeightedRoundRobin,
             Balance::LeastConnections => Policy::LeastConnections,
@@ -120,8 +131,12 @@ fn plan(
         queue,
         bandwidth: bandwidth.backend,
         shared_bandwidth,
-        tls: None,
-        send_proxy: None,
+        tls: originate,
+        send_proxy: match rule.proxy_protocol.send {
+            SendProxy::None => None,
+            SendProxy::V1 => Some(HeaderVersion::V1),
+            SendProxy::V2 => Some(HeaderVersion::V2),
+        },
         tcp,
     };
     let capped = pool.connection_limit.is_some()
@@ -139,6 +154,15 @@ fn plan(
         found,
     );
     let limit_at = format!("{at}.rate_limit");
+    if rule.rate_limit.as_ref().is_some_and(|limit| limit.key == LimitKey::Identity) {
+        authorization::must_identify(rule, &format!("{limit_at}.key"), found);
+    }
+    let authorization = rule.authorization.as_ref().map(|authorization| {
+        let here = format!("{at}.authorization");
+        authorization::must_identify(rule, &here, found);
+        authorization::watch_strangers(rule, at, found);
+        authorization::plan(authorization, &pool.backends, &here, found)
+    });
     RulePlan {
         rate_limit: rule
             .rate_limit
@@ -151,18 +175,71 @@ fn plan(
         caps: limits::caps(&rule.connection_limit, shared_caps),
         bandwidth,
         access: AccessPlan { allow: values(&rule.access.allow), deny: values(&rule.access.deny) },
-        proxy_from: None,
-        tls: None,
-        authorization: None,
+        proxy_from: proxy_from(rule, trusted, at, found),
+        tls,
+        authorization,
+    }
+}
+
+/// Whose PROXY headers are read.
+fn proxy_from(
+    rule: &file::Rule,
+    trusted: &[IpNet],
+    at: &str,
+    found: &mut Findings<'_>,
+) -> Option<Vec<IpNet>> {
+    if !rule.proxy_protocol.accept {
+        return None;
+    }
+    if trusted.is_empty() {
+        let what = "nobody's header is believed, so nobody could connect";
+        let remedy = "list the proxies in front in `trusted_proxies:`";
+        found.fault(&format!("{at}.proxy_protocol.accept"), what, remedy);
+    }
+    Some(trusted.to_vec())
+}
+
+/// TLS towards the backends, as the rule has it.
+fn to_backends(
+    rule: &file::Rule,
+    at: &str,
+    found: &mut Findings<'_>,
+) -> Option<Arc<OriginatePlan>> {
+    let here = format!("{at}.backend_tls");
+    let plan = originate::plan(rule.backend_tls.as_ref()?, &here, found);
+    if rule.tls.as_ref().is_some_and(|tls| tls.mode == Mode::Passthrough) {
+        let what = "backends get TLS within TLS: `mode: passthrough` leaves the client's as it is";
+        found.warn(&here, what, "take it out, or write `mode: terminate`");
+    }
+    plan
+}
+
+/// Backends that only routes name.
+fn add_routed<'a>(
+    routes: impl Iterator<Item = &'a SniRoute>,
+    tls: Option<&Arc<OriginatePlan>>,
+    plans: &mut Vec<BackendPlan>,
+) {
+    let mut known: HashSet<_> = plans.iter().map(|plan| plan.address.clone()).collect();
+    for backend in routes.flat_map(|route| &route.backends) {
+        if known.insert(backend.clone()) {
+            let new = BackendPlan::new(backend.clone());
+            plans.push(BackendPlan { tls: tls.cloned(), routed: true, ..new });
+        }
     }
 }
 
 fn backends(
-    backends: &Items<file::Backend>,
+    rule: &file::Rule,
+    tls: Option<&Arc<OriginatePlan>>,
     at: &str,
     found: &mut Findings<'_>,
 ) -> Vec<BackendPlan> {
     let list = format!("{at}.backends");
+    let Some(backends) = &rule.backends else { return Vec::new() };
+    if backends.is_empty() && rule.tls.as_ref().is_none_or(|tls| tls.routes.is_empty()) {
+        found.fault(&list, "the list is empty", "write at least one");
+    }
     let mut first: HashMap<_, usize> = HashMap::new();
     let mut plans = Vec::with_capacity(backends.len());
     for (i, backend) in backends.iter().enumerate() {
@@ -180,16 +257,12 @@ fn backends(
                 "keep one, with a `weight` for its share",
             );
         }
-        if backend.server_name.is_some() {
-            let what = "has no use yet: backends are not reached by TLS in this version";
-            found.warn(&format!("{here}.server_name"), what, "");
-        }
         plans.push(BackendPlan {
             address: address.clone(),
             weight: backend.weight,
             backup: backend.backup,
             max_connections: backend.max_connections.and_then(NonZeroU32::new),
-            tls: None,
+            tls: to_backend(backend, rule.backend_tls.is_some(), tls, &here, found),
             routed: false,
         });
     }
@@ -197,6 +270,33 @@ fn backends(
         found.warn(&list, "every weight is 0: no backend takes any traffic", "give one a weight");
     }
     plans
+}
+
+/// TLS towards one backend: its own, or the rule's, by its own name.
+fn to_backend(
+    backend: &file::Backend,
+    rule_has: bool,
+    rules: Option<&Arc<OriginatePlan>>,
+    here: &str,
+    found: &mut Findings<'_>,
+) -> Option<Arc<OriginatePlan>> {
+    let (has, plan) = match &backend.tls {
+        Some(BackendTls { enabled: false, .. }) => (false, None),
+        Some(own) => (true, originate::plan(own, &format!("{here}.tls"), found)),
+        None => (rule_has, rules.cloned()),
+    };
+    let Some(name) = &backend.server_name else { return plan };
+    let field = format!("{here}.server_name");
+    if !has {
+        let what = "has no use: this backend is not reached by TLS";
+        found.warn(&field, what, "add `backend_tls:` to the rule, or take it out");
+    }
+    if backend.tls.as_ref().is_some_and(|tls| tls.server_name.is_some()) {
+        let what = "`tls.server_name` of this backend says it already";
+        found.fault(&field, what, "keep one of them");
+    }
+    let server_name = Some(name.0.clone());
+    plan.map(|plan| Arc::new(OriginatePlan { server_name, ..(*plan).clone() }))
 }
 
 fn check(check: &file::HealthCheck, at: &str, found: &mut Findings<'_>) -> CheckPlan {

@@ -1,0 +1,98 @@
+//! Files of TLS where the configuration names them: what is wrong with one is said at its key, and
+//! what soon will be is a warning, once for each file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Findings, beside};
+use crate::base::time;
+use crate::cluster::keyring::file::open_to_others;
+use crate::net::tls::{Certificate, CertificateFiles, Facts, MaterialError, Revoked, Roots, Which};
+
+/// Certificates that end within this are pointed out.
+const SOON_MS: u64 = 14 * 24 * 3600 * 1000;
+
+impl Findings<'_> {
+    /// Reads the certificate whose files stand under `at`.
+    pub(super) fn certificate(
+        &mut self,
+        at: &str,
+        cert: &Path,
+        key: &Path,
+        ocsp: Option<&Path>,
+    ) -> Option<Arc<Certificate>> {
+        let [cert, key] = [cert, key].map(|path| beside(self.dir, path));
+        let ocsp = ocsp.map(|path| beside(self.dir, path));
+        let read = self.shelf.certificate(CertificateFiles { cert, key, ocsp });
+        let certificate = self.or_fault(read, |which| match which {
+            Which::Key => format!("{at}.key"),
+            Which::Ocsp => format!("{at}.ocsp"),
+            _ => format!("{at}.cert"),
+        })?;
+        let CertificateFiles { cert, key, .. } = &certificate.files;
+        if self.told.insert(cert.clone()) {
+            self.judge_dates(&format!("{at}.cert"), cert, &certificate.facts);
+        }
+        if self.told.insert(key.clone()) && open_to_others(key) {
+            let what = format!("others than its owner may read {}", key.display());
+            self.warn(&format!("{at}.key"), what, format!("chmod 600 {}", key.display()));
+        }
+        Some(certificate)
+    }
+
+    /// Reads the authorities that `field` names.
+    pub(super) fn authorities(&mut self, field: &str, file: &Path) -> Option<Arc<Roots>> {
+        let roots = self.roots(field, file)?;
+        if self.told.insert(roots.file.clone()) {
+            for facts in roots.facts() {
+                self.judge_dates(field, &roots.file, &facts);
+            }
+        }
+        Some(roots)
+    }
+
+    /// Reads the certificates that `field` names, of which no date counts.
+    pub(super) fn roots(&mut self, field: &str, file: &Path) -> Option<Arc<Roots>> {
+        let read = self.shelf.roots(beside(self.dir, file));
+        self.or_fault(read, |_| field.to_owned())
+    }
+
+    /// Reads the revocation lists that `field` names.
+    pub(super) fn revoked(&mut self, field: &str, file: &Path) -> Option<Arc<Revoked>> {
+        let read = self.shelf.revoked(beside(self.dir, file));
+        self.or_fault(read, |_| field.to_owned())
+    }
+
+    /// How many certificate authorities this machine trusts.
+    pub(super) fn system_roots(&mut self) -> usize {
+        *self
+            .system_roots
+            .get_or_insert_with(|| rustls_native_certs::load_native_certs().certs.len())
+    }
+
+    fn or_fault<T>(
+        &mut self,
+        read: Result<Arc<T>, MaterialError>,
+        field: impl FnOnce(Which) -> String,
+    ) -> Option<Arc<T>> {
+        read.map_err(|error| self.fault(&field(error.which), error.what, error.remedy)).ok()
+    }
+
+    fn judge_dates(&mut self, field: &str, file: &Path, facts: &Facts) {
+        let now = time::unix_ms();
+        let day = |ms| time::rfc3339(ms)[..10].to_owned();
+        let (from, until) = (facts.not_before_ms, facts.not_after_ms);
+        let shown = file.display();
+        let what = if until <= now {
+            format!("{shown} has expired on {}, and is believed no more", day(until))
+        } else if from > now {
+            format!("{shown} is not good before {}", day(from))
+        } else if until - now < SOON_MS {
+            let days = (until - now) / (24 * 3600 * 1000);
+            format!("{shown} expires on {}, in {days} days", day(until))
+        } else {
+            return;
+        };
+        self.warn(field, what, "have it issued anew, and write it over the old one");
+    }
+}

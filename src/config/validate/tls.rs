@@ -1,0 +1,163 @@
+//! TLS with clients: where it ends, what is shown, whose certificates are asked for, and where a
+//! server name leads.
+
+use std::collections::HashMap;
+
+use super::Findings;
+use crate::config::fault::quote;
+use crate::config::file::{self, ClientAuth, MinVersion, Mode, values};
+use crate::net::tls::{
+    Certificate, ClientsPlan, ServedPlan, SniRoute, TerminatePlan, TlsMode, TlsPlan, TlsVersion,
+};
+
+pub(super) fn plan(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> TlsPlan {
+    TlsPlan {
+        mode: match tls.mode {
+            Mode::Terminate => TlsMode::Terminate(terminate(tls, at, found)),
+            Mode::Passthrough => {
+                pass_through(tls, at, found);
+                TlsMode::Passthrough
+            }
+        },
+        handshake_timeout: tls.handshake_timeout.0,
+        routes: routes(tls, at, found),
+    }
+}
+
+/// What would need the session's keys.
+fn pass_through(tls: &file::Tls, at: &str, found: &mut Findings<'_>) {
+    for (key, written) in [
+        ("cert", tls.cert.is_some()),
+        ("key", tls.key.is_some()),
+        ("ocsp", tls.ocsp.is_some()),
+        ("certificates", !tls.certificates.is_empty()),
+        ("client_ca", tls.client_ca.is_some()),
+        ("client_auth", tls.client_auth.is_some()),
+        ("client_crl", tls.client_crl.is_some()),
+        ("min_version", tls.min_version.is_some()),
+        ("alpn", !tls.alpn.is_empty()),
+    ] {
+        if written {
+            let what = "`mode: passthrough` decrypts nothing, so this is the backend's own affair";
+            found.fault(&format!("{at}.{key}"), what, "take it out, or write `mode: terminate`");
+        }
+    }
+}
+
+fn terminate(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> TerminatePlan {
+    let alpn: Vec<_> = tls.alpn.iter().flatten().map(|name| name.clone().into_bytes()).collect();
+    if alpn.iter().any(|name| name == b"h2") {
+        let what = "clients are promised `h2`: a TCP backend must speak h2 itself";
+        found.warn(&format!("{at}.alpn"), what, "take `h2` out where backends do not");
+    }
+    TerminatePlan {
+        certificates: certificates(tls, at, found),
+        clients: clients(tls, at, found),
+        min_version: match tls.min_version {
+            Some(MinVersion::Tls13) => TlsVersion::Tls13,
+            Some(MinVersion::Tls12) | None => TlsVersion::Tls12,
+        },
+        alpn,
+    }
+}
+
+fn certificates(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Vec<ServedPlan> {
+    let mut served = Vec::with_capacity(1 + tls.certificates.len());
+    if found.both_or_none(at, tls.cert.is_some(), tls.key.is_some())
+        && let (Some(cert), Some(key)) = (&tls.cert, &tls.key)
+    {
+        let certificate = found.certificate(at, cert, key, tls.ocsp.as_deref());
+        served.extend(certificate.map(|certificate| ServedPlan { server_name: None, certificate }));
+    }
+    if tls.ocsp.is_some() && tls.cert.is_none() {
+        let what = "is about no certificate: `cert` is not written";
+        found.fault(&format!("{at}.ocsp"), what, "add `cert:` and `key:`, or take it out");
+    }
+    let mut named: HashMap<(String, &'static str), usize> = HashMap::new();
+    for (i, written) in tls.certificates.iter().enumerate() {
+        let Some(file::Certificate { server_name, cert: Some(cert), key: Some(key), ocsp }) =
+            written
+        else {
+            continue;
+        };
+        let here = format!("{at}.certificates[{i}]");
+        let Some(certificate) = found.certificate(&here, cert, key, ocsp.as_deref()) else {
+            continue;
+        };
+        let server_name = server_name.as_ref().map(|name| name.0.clone());
+        match &server_name {
+            Some(name) => {
+                let kind = certificate.key_kind();
+                if let Some(first) = named.insert((name.clone(), kind), i) {
+                    let what = format!(
+                        "{} has a certificate with an {kind} key already, certificates[{first}]",
+                        quote(name)
+                    );
+                    found.fault(&format!("{here}.server_name"), what, "keep one of them");
+                }
+                must_hold(&certificate, name, &here, found);
+            }
+            None if certificate.facts.identity.dns.is_empty() => {
+                let what = "the certificate holds no DNS name, so nobody can ask for it";
+                found.warn(&format!("{here}.cert"), what, "add `server_name:`");
+            }
+            None => {}
+        }
+        served.push(ServedPlan { server_name, certificate });
+    }
+    if tls.cert.is_none() && tls.key.is_none() && tls.certificates.is_empty() {
+        let remedy =
+            "add `cert:` and `key:` (`tidegate certs` makes some to try), or `certificates:`";
+        found.fault(at, "has no certificate to show", remedy);
+    }
+    served
+}
+
+/// Clients that ask for `name` would refuse the certificate.
+fn must_hold(certificate: &Certificate, name: &str, here: &str, found: &mut Findings<'_>) {
+    let names = &certificate.facts.identity.dns;
+    let wild = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+    let holds = |own: &String| {
+        own.eq_ignore_ascii_case(name)
+            || wild.as_ref().is_some_and(|wild| own.eq_ignore_ascii_case(wild))
+    };
+    if !names.iter().any(holds) {
+        let what = if names.is_empty() {
+            format!("{} is not in the certificate, which holds no DNS name", quote(name))
+        } else {
+            format!("{} is not among the certificate's names: {}", quote(name), names.join(", "))
+        };
+        found.warn(&format!("{here}.server_name"), what, "clients will refuse it");
+    }
+}
+
+fn clients(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Option<ClientsPlan> {
+    for (key, written) in
+        [("client_auth", tls.client_auth.is_some()), ("client_crl", tls.client_crl.is_some())]
+    {
+        if written && tls.client_ca.is_none() {
+            let what = "without `client_ca` no client's certificate can be judged";
+            found.fault(&format!("{at}.{key}"), what, "add `client_ca:`, or take it out");
+        }
+    }
+    let ca = found.authorities(&format!("{at}.client_ca"), tls.client_ca.as_deref()?);
+    let crl = tls.client_crl.as_deref();
+    let crl = crl.and_then(|file| found.revoked(&format!("{at}.client_crl"), file));
+    Some(ClientsPlan { ca: ca?, required: tls.client_auth != Some(ClientAuth::Optional), crl })
+}
+
+fn routes(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Vec<SniRoute> {
+    let mut first: HashMap<&str, usize> = HashMap::new();
+    let mut routes = Vec::with_capacity(tls.routes.len());
+    for (i, route) in tls.routes.iter().enumerate() {
+        let Some(file::SniRoute { server_name: Some(name), backends }) = route else { continue };
+        if let Some(first) = first.insert(&name.0, i) {
+            let what = format!("{} has a route already, routes[{first}]", quote(&name.0));
+            let field = format!("{at}.routes[{i}].server_name");
+            found.fault(&field, what, "keep one, with all its backends");
+        }
+        let backends = values(backends);
+        routes.push(SniRoute { server_name: name.0.clone(), backends });
+    }
+    routes
+}
