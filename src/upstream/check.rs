@@ -9,10 +9,11 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use crate::health::{CheckKind, CheckPlan};
-use crate::net::{self, TcpOptions};
+use crate::net::tls::Originator;
+use crate::net::{self, HeaderVersion, TcpOptions, write_local};
 
 /// Most bytes of a head that are read.
 const MAX_HEAD: usize = 16 * 1024;
@@ -46,28 +47,42 @@ impl From<io::Error> for Finding {
     }
 }
 
+/// Whom a check goes to, and how its connections begin.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) address: SocketAddr,
+    /// As configured.
+    pub(super) name: &'a str,
+    pub(super) tcp: &'a TcpOptions,
+    /// As for clients' connections; a check's own port gets neither.
+    pub(super) send_proxy: Option<HeaderVersion>,
+    pub(super) tls: Option<&'a Originator>,
+}
+
 /// Checks once.
-pub(super) async fn check(
-    plan: &CheckPlan,
-    address: SocketAddr,
-    name: &str,
-    tcp: &TcpOptions,
-) -> Finding {
+pub(super) async fn check(plan: &CheckPlan, target: Target<'_>) -> Finding {
     let Some(kind) = &plan.kind else { return Finding::Good("checks are off".to_owned()) };
-    let target = SocketAddr::new(address.ip(), plan.port.unwrap_or(address.port()));
+    let target = match plan.port {
+        None => target,
+        Some(port) => {
+            let address = SocketAddr::new(target.address.ip(), port);
+            Target { address, send_proxy: None, tls: None, ..target }
+        }
+    };
     let work = async {
-        let stream = match net::connect(target, tcp).await {
+        let mut stream = match net::connect(target.address, target.tcp).await {
             Ok(stream) => stream,
             Err(error) => return error.into(),
         };
-        match kind {
-            CheckKind::Tcp => Finding::Good("connected".to_owned()),
-            CheckKind::Http { path, host, expect_status, expect_body } => {
-                let host = host.as_deref().unwrap_or(name);
-                let answer =
-                    Asked { path, host, expect_status, expect_body: expect_body.as_deref() };
-                answer.of(stream).await.into()
-            }
+        if let Some(version) = target.send_proxy
+            && let Err(error) = stream.write_all(&write_local(version)).await
+        {
+            return error.into();
+        }
+        let Some(tls) = target.tls else { return ask(kind, target.name, stream).await };
+        match tls.connect_plainly(stream).await {
+            Ok(stream) => ask(kind, target.name, stream).await,
+            Err(fault) => Finding::Bad(format!("tls: {fault}")),
         }
     };
     match tokio::time::timeout(plan.timeout, work).await {
@@ -75,6 +90,22 @@ pub(super) async fn check(
         Err(_) => Finding::Bad(format!("no answer in {}", Millis(plan.timeout))),
     }
 }
+
+async fn ask<S: Stream>(kind: &CheckKind, name: &str, stream: S) -> Finding {
+    match kind {
+        CheckKind::Tcp => Finding::Good("connected".to_owned()),
+        CheckKind::Http { path, host, expect_status, expect_body } => {
+            let host = host.as_deref().unwrap_or(name);
+            let asked = Asked { path, host, expect_status, expect_body: expect_body.as_deref() };
+            asked.of(stream).await.into()
+        }
+    }
+}
+
+/// A connection, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// What is asked of an HTTP backend.
 struct Asked<'a> {
@@ -85,7 +116,7 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    async fn of(&self, stream: TcpStream) -> Result<String, String> {
+    async fn of<S: Stream>(&self, stream: S) -> Result<String, String> {
         let request = Request::get(self.path)
             .header(header::HOST, self.host)
             .header(header::USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION"), " check"))

@@ -132,12 +132,12 @@ impl Pool {
     ///
     /// # Errors
     /// [`DialError`]: the last attempt's fault, or why there was none.
-    pub async fn dial(
-        self: &Arc<Self>,
+    pub fn dial<'a>(
+        self: &'a Arc<Self>,
         client: ClientAddr,
-        only: Option<Filter<'_>>,
-    ) -> Result<Dialed, DialError> {
-        self.dial_with(client, only, &[]).await
+        only: Option<Filter<'a>>,
+    ) -> impl Future<Output = Result<Dialed, DialError>> + use<'a> {
+        self.dial_with(client, only, &[])
     }
 
     /// As [`Pool::dial`]; `opening` is the first that a backend gets, before TLS if there is any. An

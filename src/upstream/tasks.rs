@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
-use super::check::check;
+use super::check::{Target, check};
 use super::core::Core;
 use super::slot::Slot;
 use crate::base::time;
@@ -31,10 +31,17 @@ pub(super) async fn check_for_ever(core: Arc<Core>, slot: Arc<Slot>, poke: Arc<N
     let plan = &core.plan;
     let address = slot.account.address;
     let name = slot.name.to_string();
+    let target = Target {
+        address,
+        name: &name,
+        tcp: &plan.tcp,
+        send_proxy: plan.send_proxy,
+        tls: slot.tls.as_ref(),
+    };
     let mut rng = StdRng::seed_from_u64(core.seed ^ slot.id);
     loop {
         let began = time::now();
-        let found = check(&plan.check, address, &name, &plan.tcp).await;
+        let found = check(&plan.check, target).await;
         let now = time::now();
         core.checked(address, found, now.saturating_duration_since(began), now);
         // Up to a tenth early, never late: nodes that started together drift apart, and a dead

@@ -213,3 +213,77 @@ async fn a_backend_that_comes_up_starts_slowly() {
     until("it is up", || state(&pool, address) == BackendState::Up).await;
     assert_eq!(spread(&pool, 22).await[&address], 2, "a tenth of its weight");
 }
+
+/// Takes a PROXY header, then TLS; answers HTTP there. What the header was.
+async fn sealed(header: &'static [u8]) -> SocketAddr {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut came = vec![0; header.len()];
+            if stream.read_exact(&mut came).await.is_err() || came != header {
+                continue;
+            }
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut head = [0; 4096];
+            while stream.read(&mut head).await.is_ok_and(|n| n > 0) {
+                let _ = stream.write_all(b"HTTP/1.1 200 Fine\r\ncontent-length: 0\r\n\r\n").await;
+            }
+        }
+    });
+    address
+}
+
+fn sealed_plan(address: SocketAddr, kind: CheckKind) -> PoolPlan {
+    let mut plan = PoolPlan { check: quick(kind), ..plan(&[address]) };
+    let tls = OriginatePlan { trust: Trust::Anybody, server_name: None, certificate: None };
+    plan.backends[0].tls = Some(Arc::new(tls));
+    plan
+}
+
+async fn finding(plan: PoolPlan) -> (BackendState, String) {
+    let address = plan.backends[0].address.literal().unwrap();
+    let pool = start(plan);
+    pool.first_checks().await;
+    let status = of(&pool, address);
+    (status.state, status.last_check)
+}
+
+#[tokio::test]
+async fn a_check_reaches_its_backend_as_clients_do_by_tls_and_with_a_proxy_header() {
+    let http = || CheckKind::Http {
+        path: "/".into(),
+        host: None,
+        expect_status: vec![(200, 200)],
+        expect_body: None,
+    };
+    let (up, said) = finding(sealed_plan(sealed(b"").await, http())).await;
+    assert_eq!((up, &*said), (BackendState::Up, "status 200"));
+
+    let address = sealed(b"PROXY UNKNOWN\r\n").await;
+    let told = PoolPlan { send_proxy: Some(HeaderVersion::V1), ..sealed_plan(address, http()) };
+    let (up, said) = finding(told).await;
+    assert_eq!((up, &*said), (BackendState::Up, "status 200"));
+
+    // Accepting is not enough where clients need TLS.
+    let dumb = Server::start().await;
+    let (down, said) = finding(sealed_plan(dumb.address, CheckKind::Tcp)).await;
+    assert_eq!(down, BackendState::Down);
+    assert!(said.starts_with("no answer in"), "{said}");
+    let plain = self::http("HTTP/1.1 200 Fine\r\n\r\n").await;
+    let mut other = sealed_plan(sealed(b"").await, CheckKind::Tcp);
+    other.check.port = Some(plain.port());
+    let (up, said) = finding(other).await;
+    assert_eq!((up, &*said), (BackendState::Up, "connected"), "a port of its own is plain");
+}

@@ -16,7 +16,8 @@ use crate::base::{BackendKey, ClientAddr, Endpoint, NodeId, NodeName, Share, tim
 use crate::health::{
     CheckKind, CheckPlan, Condition, Duty, NoPeers, OutlierPlan, Peers, Report, Rota, Verdict, Vote,
 };
-use crate::net::{Resolver, TcpOptions};
+use crate::net::tls::{OriginatePlan, Trust};
+use crate::net::{HeaderVersion, Resolver, TcpOptions};
 use crate::traffic::Rates;
 
 mod caps;
