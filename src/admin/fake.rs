@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::orders::{Denied, Order};
 use super::shapes::{
-    Backend, Backends, Ban, Bans, ConfigStatus, GossipStatus, Limit, Limits, Member, Members,
-    Opinion, OverlayAct, Rule, Rules, Status, TicketStatus,
+    Backend, Backends, Ban, Bans, CertificateStatus, ConfigStatus, GossipStatus, Limit, Limits,
+    Member, Members, Opinion, OverlayAct, Rule, Rules, Status, TicketStatus,
 };
 use super::sources::{GossipMetrics, LeaseMetrics, Metrics, PhaseMetrics, RuleMetrics, Sources};
 
@@ -68,6 +68,14 @@ impl Fake {
                 }],
                 tickets: TicketStatus { secrets: 2, sealing_s: Some(3_720.0), shared: true },
                 certificates_fault: None,
+                certificates: vec![CertificateStatus {
+                    file: "/etc/tidegate/server.crt".into(),
+                    name: "example.com".into(),
+                    serial: "0a01".into(),
+                    expires: "2027-01-01T00:00:00.000Z".into(),
+                    expires_s: 1_798_761_600.0,
+                    trouble: Some("expires on 2027-01-01, in 9 days".into()),
+                }],
             },
             members: Members {
                 own: "n1".into(),

@@ -81,7 +81,23 @@ fn node(out: &mut Families, status: &shapes::Status, metrics: &Metrics) {
         "Acts that found no room on this node.",
         metrics.acts_refused as f64,
     );
+    certificates(out, status);
     tickets(out, &status.tickets);
+}
+
+fn certificates(out: &mut Families, status: &shapes::Status) {
+    let good = "1 when the certificates in their files are in use; 0 while older ones stay.";
+    out.gauge("tidegate_certificates_ok", good, flag(status.certificates_fault.is_none()));
+    let each = status
+        .certificates
+        .iter()
+        .map(|one| (vec![one.file.clone(), one.name.clone(), one.serial.clone()], one.expires_s));
+    out.gauges(
+        "tidegate_certificate_expiry_timestamp_seconds",
+        "Unix time at which a certificate in use, or an authority, ends to be good.",
+        &["file", "name", "serial"],
+        each,
+    );
 }
 
 fn tickets(out: &mut Families, tickets: &shapes::TicketStatus) {

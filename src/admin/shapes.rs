@@ -249,9 +249,29 @@ pub struct Status {
     /// Why certificates as they are in their files are not used, while that stands; a line each.
     #[serde(default)]
     pub certificates_fault: Option<String>,
+    /// Certificates in use, authorities among them.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// Session tickets.
     #[serde(default)]
     pub tickets: TicketStatus,
+}
+
+/// A certificate in use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Where it was read.
+    pub file: String,
+    /// Its first name.
+    pub name: String,
+    /// The serial number, hex.
+    pub serial: String,
+    /// When it ends to be good, RFC 3339 UTC.
+    pub expires: String,
+    /// The same, seconds since 1970.
+    pub expires_s: f64,
+    /// What is to be said of its dates, from two weeks before they end.
+    pub trouble: Option<String>,
 }
 
 /// How session tickets stand. No secret is ever shown.

@@ -286,6 +286,10 @@ pub fn status(view: &Status) -> String {
             lines.add("", fault);
         }
     }
+    for one in view.certificates.iter().filter(|one| one.trouble.is_some()) {
+        let trouble = one.trouble.as_deref().unwrap_or_default();
+        lines.add("certificate", &format!("{} ({}) {trouble}", one.file, one.name));
+    }
     if view.bans > 0 {
         lines.add("bans", &view.bans.to_string());
     }
@@ -435,6 +439,7 @@ config         ab12cd34, loaded 2026-01-02T03:04:05Z
 config file    has faults, so the configuration above runs on:
                lb.yaml:3: a
                lb.yaml:4: b
+certificate    /etc/tidegate/server.crt (example.com) expires on 2027-01-01, in 9 days
 bans           2
 overlay        web 10.0.0.8:8081: drain (by n2, 2026-01-02T03:04:05Z)
 tickets        2 secrets, shared by sealed gossip; one seals for 1h2m

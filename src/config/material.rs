@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::plan::Plan;
 use crate::net::tls::{
-    Certificate, CertificateFiles, MaterialError, OriginatePlan, Revoked, Roots, TlsMode, Trust,
+    Certificate, CertificateFiles, Facts, MaterialError, OriginatePlan, Revoked, Roots, TlsMode,
+    Trust,
 };
 
 /// What was read: the same files are one certificate, however often they are named.
@@ -43,10 +44,30 @@ impl Plan {
         let mut files = BTreeSet::new();
         each_material(&mut self.clone(), |material| match material {
             Material::Certificate(held) => files.extend(held.paths().map(Path::to_path_buf)),
-            Material::Roots(held) => drop(files.insert(held.file.clone())),
+            Material::Roots(held) | Material::Pinned(held) => {
+                files.insert(held.file.clone());
+            }
             Material::Revoked(held) => drop(files.insert(held.file.clone())),
         });
         files.into_iter().collect()
+    }
+
+    /// Every certificate in use whose dates count, and where it was read; authorities are among them.
+    pub fn dated_certificates(&self) -> Vec<(PathBuf, Facts)> {
+        let mut found: Vec<(PathBuf, Facts)> = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut add = |file: &Path, facts: Facts| {
+            // A bundle may hold a certificate twice.
+            if seen.insert((file.to_path_buf(), facts.serial.clone(), facts.not_after_ms)) {
+                found.push((file.to_path_buf(), facts));
+            }
+        };
+        each_material(&mut self.clone(), |material| match material {
+            Material::Certificate(held) => add(&held.files.cert, held.facts.clone()),
+            Material::Roots(held) => held.facts().for_each(|facts| add(&held.file, facts)),
+            Material::Pinned(_) | Material::Revoked(_) => {}
+        });
+        found
     }
 
     /// The same plan with its files of TLS read anew.
@@ -62,7 +83,9 @@ impl Plan {
                 Material::Certificate(held) => {
                     shelf.certificate(held.files.clone()).map(|new| *held = new)
                 }
-                Material::Roots(held) => shelf.roots(held.file.clone()).map(|new| *held = new),
+                Material::Roots(held) | Material::Pinned(held) => {
+                    shelf.roots(held.file.clone()).map(|new| *held = new)
+                }
                 Material::Revoked(held) => shelf.revoked(held.file.clone()).map(|new| *held = new),
             };
             faults.extend(read.err().filter(|fault| !faults.contains(fault)));
@@ -75,6 +98,8 @@ impl Plan {
 enum Material<'a> {
     Certificate(&'a mut Arc<Certificate>),
     Roots(&'a mut Arc<Roots>),
+    /// Of which no date counts.
+    Pinned(&'a mut Arc<Roots>),
     Revoked(&'a mut Arc<Revoked>),
 }
 
@@ -96,8 +121,10 @@ fn each_material(plan: &mut Plan, mut visit: impl FnMut(Material<'_>)) {
             let renewed = done.entry(Arc::as_ptr(tls)).or_insert_with(|| {
                 let mut plan = OriginatePlan::clone(tls);
                 plan.certificate.iter_mut().for_each(|held| visit(Material::Certificate(held)));
-                if let Trust::Roots(roots) | Trust::Pinned(roots) = &mut plan.trust {
-                    visit(Material::Roots(roots));
+                match &mut plan.trust {
+                    Trust::Roots(roots) => visit(Material::Roots(roots)),
+                    Trust::Pinned(pinned) => visit(Material::Pinned(pinned)),
+                    Trust::System | Trust::Anybody => {}
                 }
                 Arc::new(plan)
             });

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::acts::{Cutting, keep_acts, keep_overlay};
 use super::build::{self, Rooms};
+use super::expiry::watch_expiry;
 use super::journal::Journal;
 use super::listeners::{ListenError, Listeners};
 use super::overlay;
@@ -223,7 +224,12 @@ impl Node {
         node.serving.store(true, Relaxed);
         let acting = keep_acts(Arc::downgrade(&node), changed);
         let laying = keep_overlay(Arc::downgrade(&node), overlay_changed);
-        let acting = [spawn_supervised("acts", acting), spawn_supervised("overlay", laying)];
+        let expiry = watch_expiry(Arc::downgrade(&node));
+        let acting = [
+            spawn_supervised("acts", acting),
+            spawn_supervised("overlay", laying),
+            spawn_supervised("expiry", expiry),
+        ];
         node.acting.lock().extend(acting);
         node.say_started();
         Ok(node)

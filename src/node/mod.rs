@@ -17,6 +17,7 @@ pub mod certs;
 mod check;
 mod demo;
 mod drain;
+mod expiry;
 mod journal;
 pub mod keys;
 mod listeners;

@@ -87,7 +87,10 @@ impl Node {
             Err(faults) => Err(faults),
         };
         match &taken {
-            Ok(Reload::Taken) => tracing::info!("certificates were read anew"),
+            Ok(Reload::Taken) => {
+                tracing::info!("certificates were read anew");
+                self.warn_of_expiry();
+            }
             Ok(_) => {}
             Err(fault) => tracing::error!("the certificates in use stay:\n{fault}"),
         }

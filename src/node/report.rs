@@ -1,6 +1,7 @@
 //! What admin shows, gathered from the rooms at the moment it is asked for.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use crate::base::time;
 use crate::cluster::Cluster;
 use crate::cluster::acts;
 use crate::health;
+use crate::net::tls::Facts;
 use crate::proxy::Rule;
 use crate::traffic::{Algorithm, LimitScope};
 use crate::upstream::{BackendState, BackendStatus};
@@ -111,6 +113,7 @@ fn status(node: &Node) -> shapes::Status {
         not_ready: ready.err().unwrap_or_default(),
         config: node.journal.status(),
         certificates_fault: node.certificates_fault.lock().clone(),
+        certificates: certificates(node),
         connections: node.workers.live(),
         bans: node.ban_count(),
         overlay: node.overlay().into_iter().map(overlay_shape).collect(),
@@ -119,6 +122,18 @@ fn status(node: &Node) -> shapes::Status {
         tickets: tickets(node),
         gossip: node.cluster.as_ref().map(|cluster| gossip(node, cluster)),
     }
+}
+
+fn certificates(node: &Node) -> Vec<shapes::CertificateStatus> {
+    let shape = |(file, facts): (PathBuf, Facts)| shapes::CertificateStatus {
+        file: file.display().to_string(),
+        name: facts.identity.name().to_owned(),
+        expires: time::rfc3339(facts.not_after_ms),
+        expires_s: facts.not_after_ms as f64 / 1000.0,
+        trouble: facts.trouble(time::unix_ms()),
+        serial: facts.serial,
+    };
+    node.plan().dated_certificates().into_iter().map(shape).collect()
 }
 
 fn tickets(node: &Node) -> shapes::TicketStatus {

@@ -12,10 +12,19 @@ async fn the_page_of_metrics_lists_what_a_node_shows() {
     let backend = Backend::echo().await;
     let host = host();
     let limit = "rate_limit: { requests_per_second: 5 }";
+    // Whose certificate ends is shown where there is one.
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(at("a.crt"), made.cert.pem()).unwrap();
+    std::fs::write(at("a.key"), made.signing_key.serialize_pem()).unwrap();
     let rule = format!(
-        "rules:\n  - {{ name: web, listen: \"{host}:8001\", backends: [\"{}\"], {limit} }}\n\
+        "rules:\n  - {{ name: web, listen: \"{host}:8001\", backends: [\"{to}\"], {limit} }}\n  \
+         - {{ name: tls, listen: \"{host}:8002\", backends: [\"{to}\"], tls: {{ cert: \"{}\", key: \"{}\" }} }}\n\
          cluster: {{ enabled: true, bind_addr: \"{host}:9090\" }}\n",
-        backend.address
+        at("a.crt"),
+        at("a.key"),
+        to = backend.address
     );
     let world = World::start(host, &rule).await;
     // A reason is shown once a session has ended by it.

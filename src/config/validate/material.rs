@@ -9,9 +9,6 @@ use crate::base::time;
 use crate::cluster::keyring::file::open_to_others;
 use crate::net::tls::{Certificate, CertificateFiles, Facts, MaterialError, Revoked, Roots, Which};
 
-/// Certificates that end within this are pointed out.
-const SOON_MS: u64 = 14 * 24 * 3600 * 1000;
-
 impl Findings<'_> {
     /// Reads the certificate whose files stand under `at`.
     pub(super) fn certificate(
@@ -79,20 +76,8 @@ impl Findings<'_> {
     }
 
     fn judge_dates(&mut self, field: &str, file: &Path, facts: &Facts) {
-        let now = time::unix_ms();
-        let day = |ms| time::rfc3339(ms)[..10].to_owned();
-        let (from, until) = (facts.not_before_ms, facts.not_after_ms);
-        let shown = file.display();
-        let what = if until <= now {
-            format!("{shown} has expired on {}, and is believed no more", day(until))
-        } else if from > now {
-            format!("{shown} is not good before {}", day(from))
-        } else if until - now < SOON_MS {
-            let days = (until - now) / (24 * 3600 * 1000);
-            format!("{shown} expires on {}, in {days} days", day(until))
-        } else {
-            return;
-        };
+        let Some(trouble) = facts.trouble(time::unix_ms()) else { return };
+        let what = format!("{} {trouble}", file.display());
         self.warn(field, what, "have it issued anew, and write it over the old one");
     }
 }

@@ -7,7 +7,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
-use crate::base::Identity;
+use crate::base::{Identity, time};
 
 /// The common name's object identifier.
 const COMMON_NAME: &str = "2.5.4.3";
@@ -56,6 +56,23 @@ impl Facts {
             serial: serial.iter().map(|byte| format!("{byte:02x}")).collect(),
         })
     }
+
+    /// What is to be said of its dates at `now_ms`; `None`: nothing for the next two weeks.
+    pub fn trouble(&self, now_ms: u64) -> Option<String> {
+        const DAY: u64 = 24 * 3600 * 1000;
+        const SOON: u64 = 14 * DAY;
+        let day = |ms| time::rfc3339(ms)[..10].to_owned();
+        let (from, until) = (self.not_before_ms, self.not_after_ms);
+        if until <= now_ms {
+            Some(format!("has expired on {}, and is believed no more", day(until)))
+        } else if from > now_ms {
+            Some(format!("is not good before {}", day(from)))
+        } else if until - now_ms < SOON {
+            Some(format!("expires on {}, in {} days", day(until), (until - now_ms) / DAY))
+        } else {
+            None
+        }
+    }
 }
 
 /// The last of them, which is the most specific.
@@ -83,4 +100,28 @@ fn common_name(subject: &Name) -> Option<String> {
             _ => None,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_two_weeks_and_what_lies_outside_are_trouble() {
+        const DAY: u64 = 24 * 3600 * 1000;
+        let facts = Facts {
+            identity: Identity::default(),
+            not_before_ms: 1_000 * DAY,
+            not_after_ms: 1_100 * DAY,
+            serial: String::new(),
+        };
+        assert_eq!(facts.trouble(1_050 * DAY), None);
+        assert_eq!(facts.trouble(1_086 * DAY), None);
+        let soon = facts.trouble(1_086 * DAY + 1);
+        assert_eq!(soon.as_deref(), Some("expires on 1973-01-05, in 13 days"));
+        let over = facts.trouble(1_100 * DAY);
+        assert_eq!(over.as_deref(), Some("has expired on 1973-01-05, and is believed no more"));
+        let early = facts.trouble(999 * DAY);
+        assert_eq!(early.as_deref(), Some("is not good before 1972-09-27"));
+    }
 }
