@@ -314,6 +314,7 @@ static AUTHORIZATION_RULE: &[Key] = &[
     must("identity", ANYTHING),
     must("action", Words(PERMISSIONS)),
     key("backend", Text(any::<Endpoint>)),
+    key("route", Text(sni_pattern)),
 ];
 
 static CLUSTER: &[Key] = &[

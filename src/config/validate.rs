@@ -23,8 +23,6 @@ use super::plan::{AdminPlan, LogFormat, LogPlan, Plan};
 use crate::net::{Keepalive, TcpOptions};
 use crate::proxy::{AccessLogFormat, AccessLogOutput, AccessLogPlan, RulePlan};
 
-pub(super) use authorization::{ShortFault, parse_short};
-
 /// Where faults and warnings are put while the plan is made, and what was read for it.
 pub(super) struct Findings<'a> {
     places: &'a Places,

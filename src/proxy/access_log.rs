@@ -27,7 +27,7 @@ use super::plan::{AccessLogOutput, AccessLogPlan};
 mod format;
 mod record;
 
-pub(crate) use record::Record;
+pub(crate) use record::{Record, Secured};
 
 /// Lines that may wait for the writer.
 const MOST_WAITING: usize = 16 * 1024;

@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
@@ -51,8 +52,8 @@ struct Session {
 }
 
 /// A session that hears of the cut; leaves on drop.
-pub(super) struct Place<'a> {
-    cut: &'a Cut,
+pub(super) struct Place {
+    cut: Arc<Cut>,
     at: u32,
     /// The last round that was looked into.
     round: u32,
@@ -62,7 +63,7 @@ pub(super) struct Place<'a> {
 impl Cut {
     /// A session of `client` begins. To be called before the client is asked for in the bans: then a ban
     /// is seen there, or its cut finds the session here.
-    pub(super) fn enter(&self, client: IpAddr) -> Place<'_> {
+    pub(super) fn enter(self: &Arc<Self>, client: IpAddr) -> Place {
         // Before the session can be found, so that a cut in between is not taken for an old one.
         let round = self.round.load(Ordering::SeqCst);
         let round = if round == ALL { 0 } else { round };
@@ -78,7 +79,7 @@ impl Cut {
                 (places.sessions.len() - 1) as u32
             }
         };
-        Place { cut: self, at, round, awake: false }
+        Place { cut: Arc::clone(self), at, round, awake: false }
     }
 
     /// The session at `at` is `client`'s: a PROXY header said so. As with [`Cut::enter`], to be called
@@ -130,7 +131,7 @@ impl Cut {
     }
 }
 
-impl Place<'_> {
+impl Place {
     /// Which one it is, for [`Cut::rename`].
     pub(super) fn at(&self) -> u32 {
         self.at
@@ -173,7 +174,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut places = self.cut.places.lock();
         let left = Session { client: NOBODY, waker: None };
@@ -210,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cut_ends_what_lives_and_what_comes_later_but_not_what_is_done() {
-        let cut = Arc::new(Cut::default());
+        let cut = Arc::new(Arc::new(Cut::default()));
         assert_eq!(cut.enter(ip(1)).unless(pin!(ready(1))).await, Ok(1));
         let living = tokio::spawn(lives(Arc::clone(&cut), ip(1)));
         tokio::task::yield_now().await;
@@ -221,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn clients_are_cut_and_the_others_live_on() {
-        let cut = Arc::new(Cut::default());
+        let cut = Arc::new(Arc::new(Cut::default()));
         let session = |last| tokio::spawn(lives(Arc::clone(&cut), ip(last)));
         let sessions: Vec<_> = (0..40).map(|at| session(at % 4)).collect();
         tokio::task::yield_now().await;
@@ -242,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_cut_between_its_accept_and_its_first_turn_ends_as_well() {
-        let cut = Cut::default();
+        let cut = Arc::new(Cut::default());
         let mut place = cut.enter(ip(1));
         assert_eq!(cut.clients(|_| true), 1);
         assert_eq!(place.unless(pin!(ready(1))).await, Err(Why::Ban));
@@ -250,7 +251,7 @@ mod tests {
 
     #[tokio::test]
     async fn places_are_used_again() {
-        let cut = Cut::default();
+        let cut = Arc::new(Cut::default());
         for _ in 0..100 {
             let _ = cut.enter(ip(1)).unless(pin!(ready(()))).await;
         }

@@ -16,18 +16,21 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use crate::base::{ClientAddr, Endpoint, time};
+use crate::base::{ClientAddr, Endpoint, Identity, time};
+use crate::net::tls::SniRoute;
 use crate::net::{self, HeaderVersion, Leg, Meter as _, Terms, TlsTold, Told, write_header};
 use crate::traffic::{
     Action, Answer, CapReached, Caps, ClientPace, Decision, Denied, LimitKey, Limiter, Permission,
-    Permit, Subject,
+    Permit, Subject, Way,
 };
 use crate::upstream::{DialError, Dialed, Lease};
 
+use super::access_log::Secured;
 use super::cut::Why;
 use super::farewell::Refusal;
 use super::greeting::{self, HEADER_TIMEOUT, Shown};
 use super::outcome::{Outcome, Reason, Side};
+use super::plan::RulePlan;
 use super::tale::Tale;
 use super::worker::Handshake;
 
@@ -81,15 +84,14 @@ struct Leased {
 #[expect(clippy::manual_async_fn, reason = "memory per connection")]
 pub(super) fn live(accepted: Accepted, mut tale: Tale) -> impl Future<Output = ()> {
     async move {
-        let door = Arc::clone(&tale.door);
-        let mut place = door.worker.cut.enter(tale.client.ip());
+        let mut place = tale.door.worker.cut.enter(tale.client.ip());
         tale.place = place.at();
         let walked = place.unless(pin!(walk(accepted, &mut tale))).await;
         match walked {
             Ok(Ok(outcome)) => tale.tell(outcome),
             Ok(Err(refusal)) => {
                 tale.tell(refusal.outcome);
-                let _ = place.unless(pin!(refusal.say(&door.worker))).await;
+                let _ = place.unless(pin!(refusal.say(&tale.door.worker))).await;
             }
             Err(Why::Shutdown) => tale.tell(Outcome::new(Reason::ShutdownCut, Side::Proxy)),
             Err(Why::Ban) => tale.tell(Outcome::new(Reason::BanCut, Side::Proxy)),
@@ -295,7 +297,12 @@ impl Admitted {
             Ok(shown) => Box::new(shown),
             Err(outcome) => return Err(self.client.peer.0.refuse(outcome)),
         };
-        tale.identity = shown.identity.as_ref().map(|identity| identity.name().into());
+        tale.secured = Some(Box::new(Secured {
+            version: shown.session.as_ref().map(|session| session.version()),
+            server_name: shown.server_name.as_deref().map(Into::into),
+            identity: shown.identity.as_ref().map(|identity| identity.name().into()),
+            denied_by: None,
+        }));
         let mut known = Known { admitted: self, shown: Some(shown) };
         if let Some(limiter) = &rule.limiter
             && limiter.plan().key == LimitKey::Identity
@@ -313,7 +320,7 @@ impl Known {
         limiter: &Arc<Limiter>,
         tale: &Tale,
     ) -> Result<Known, Refusal> {
-        let subject = Subject { address: tale.client.ip(), identity: tale.identity.as_deref() };
+        let subject = Subject { address: tale.client.ip(), identity: tale.identity() };
         let Decision::Refuse { retry_after } = decide(limiter, subject).await else {
             return Ok(self);
         };
@@ -405,8 +412,10 @@ impl Known {
         opening.extend_from_slice(&client.peeked);
         let routes = rule.tls.as_ref().is_some_and(|tls| !tls.routes.is_empty());
         let dialed = if routes || rule.authorization.is_some() {
+            let route = self.route(tale);
             let only = |name: &Endpoint, address| {
-                self.leads_to(tale, name) && self.may_use(tale, name, address)
+                let way = Way { name, address, route: route.map(|route| &*route.server_name) };
+                leads_to(route, &rule.plan, name) && self.may_go(tale, way)
             };
             rule.pool.dial_with(client.address, Some(&only), &opening).await
         } else {
@@ -420,22 +429,18 @@ impl Known {
         self.shown.as_ref()?.server_name.as_deref()
     }
 
-    /// Whether the name that the client asked for leads to the backend `name`.
-    fn leads_to(&self, tale: &Tale, name: &Endpoint) -> bool {
-        let Some(tls) = &tale.rule.tls else { return true };
-        match tls.route(self.server_name()) {
-            Some(backends) => backends.contains(name),
-            None => {
-                let mut routed = tale.rule.pool.plan().backends.iter().filter(|one| one.routed);
-                !routed.any(|backend| backend.address == *name)
-            }
-        }
+    fn identity(&self) -> Option<&Identity> {
+        self.shown.as_ref()?.identity.as_ref()
     }
 
-    fn may_use(&self, tale: &Tale, name: &Endpoint, address: SocketAddr) -> bool {
+    /// Where the name that the client asked for leads; `None`: to the rule's own backends.
+    fn route<'a>(&self, tale: &'a Tale) -> Option<&'a SniRoute> {
+        tale.rule.tls.as_ref()?.route(self.server_name())
+    }
+
+    fn may_go(&self, tale: &Tale, way: Way<'_>) -> bool {
         let Some(authorization) = &tale.rule.authorization else { return true };
-        let identity = self.shown.as_ref().and_then(|shown| shown.identity.as_ref());
-        authorization.judge(identity, name, address).permission == Permission::Allow
+        authorization.judge(self.identity(), way).permission == Permission::Allow
     }
 
     /// What a backend is told of the client.
@@ -445,7 +450,7 @@ impl Known {
         let local = || client.peer.0.stream.local_addr().unwrap_or(source);
         let shown = self.shown.as_deref();
         let alpn = shown.map(|shown| &shown.alpn[..]).filter(|alpn| !alpn.is_empty());
-        let identity = shown.and_then(|shown| shown.identity.as_ref());
+        let identity = self.identity();
         let session = shown.and_then(|shown| shown.session.as_ref());
         let cipher = session.and_then(|session| session.cipher());
         let tls = session.map(|session| TlsTold {
@@ -460,9 +465,11 @@ impl Known {
     }
 
     /// No backend is for this client: its name leads nowhere, or it may use none of those.
-    fn turn_away(self, tale: &Tale) -> Refusal {
+    fn turn_away(self, tale: &mut Tale) -> Refusal {
+        let route = self.route(tale);
         let backends = &tale.rule.pool.plan().backends;
-        let mut led = backends.iter().filter(|backend| self.leads_to(tale, &backend.address));
+        let mut led =
+            backends.iter().filter(|backend| leads_to(route, &tale.rule.plan, &backend.address));
         let Some(first) = led.next() else {
             let passed = self.shown.as_ref().is_some_and(|shown| shown.session.is_none());
             if passed {
@@ -470,23 +477,37 @@ impl Known {
             }
             return self.refuse(Outcome::new(Reason::NoRoute, Side::Client));
         };
-        if let Some(authorization) = &tale.rule.authorization
-            && let Some(unsaid) = tale.rule.stats.may_warn(time::unix_ms())
-        {
+        if let Some(authorization) = &tale.rule.authorization {
             let nowhere = SocketAddr::from(([0, 0, 0, 0], first.address.port));
             let address = first.address.literal().unwrap_or(nowhere);
-            let identity = self.shown.as_ref().and_then(|shown| shown.identity.as_ref());
-            let by = authorization.judge(identity, &first.address, address).rule;
-            tracing::warn!(
-                rule = %tale.rule.plan.name,
-                client = %tale.client,
-                identity = tale.identity.as_deref().unwrap_or("none"),
-                by = by.map_or("default", |rule| &rule.text),
-                unsaid,
-                "a client may use no backend"
-            );
+            let route = route.map(|route| &*route.server_name);
+            let way = Way { name: &first.address, address, route };
+            let judgement = authorization.judge(self.identity(), way);
+            let by: Box<str> = judgement.rule.map_or("default", |rule| &rule.text).into();
+            if let Some(unsaid) = tale.rule.stats.may_warn(time::unix_ms()) {
+                tracing::warn!(
+                    rule = %tale.rule.plan.name,
+                    client = %tale.client,
+                    identity = tale.identity().unwrap_or("none"),
+                    %by,
+                    unsaid,
+                    "a client may use no backend"
+                );
+            }
+            tale.secured.get_or_insert_default().denied_by = Some(by);
         }
         self.refuse(Outcome::new(Reason::NotAuthorized, Side::Client))
+    }
+}
+
+/// Whether `route`, or none, leads to the backend that is configured as `name`.
+fn leads_to(route: Option<&SniRoute>, plan: &RulePlan, name: &Endpoint) -> bool {
+    match route {
+        Some(route) => route.backends.contains(name),
+        None => {
+            let mut routed = plan.pool.backends.iter().filter(|backend| backend.routed);
+            !routed.any(|backend| backend.address == *name)
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::server::ProducesTickets;
 
-use crate::base::{Endpoint, ListenAddr, View};
+use crate::base::{ListenAddr, View};
 use crate::net::TcpOptions;
 use crate::net::tls::{SetupError, SniRoute, Terminator, TlsMode, TlsPlan};
 use crate::traffic::{Access, Authorization, Bans, Caps, ClientPacers, Limiter};
@@ -64,15 +64,16 @@ impl RuleTls {
         Ok(RuleTls { terminator, handshake_timeout, routes })
     }
 
-    /// The backends of `server_name`; `None`: the rule's own. An exact name goes before a wildcard.
-    pub(super) fn route(&self, server_name: Option<&str>) -> Option<&[Endpoint]> {
+    /// The route of `server_name`; `None`: the rule's own backends. An exact name goes before a
+    /// wildcard.
+    pub(super) fn route(&self, server_name: Option<&str>) -> Option<&SniRoute> {
         let name = server_name?;
         let exact = self.routes.iter().find(|route| route.server_name == name);
         let wild = || {
             let rest = &name[name.find('.')?..];
             self.routes.iter().find(|route| route.server_name.strip_prefix('*') == Some(rest))
         };
-        exact.or_else(wild).map(|route| &route.backends[..])
+        exact.or_else(wild)
     }
 }
 

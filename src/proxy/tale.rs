@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::base::{BackendAddr, ClientAddr, time};
 use crate::net::Meter;
 
-use super::access_log::Record;
+use super::access_log::{Record, Secured};
 use super::outcome::{Level, Outcome, Reason, Side};
 use super::rule::Rule;
 use super::stats::Phase;
@@ -21,8 +21,8 @@ pub(super) struct Tale {
     pub(super) rule: Arc<Rule>,
     pub(super) client: ClientAddr,
     pub(super) backend: Option<BackendAddr>,
-    /// Who the client is, by its certificate.
-    pub(super) identity: Option<Box<str>>,
+    /// What TLS has told of it.
+    pub(super) secured: Option<Box<Secured>>,
     /// Where it stands among those that may be cut.
     pub(super) place: u32,
     began: Instant,
@@ -45,7 +45,7 @@ impl Tale {
             rule,
             client,
             backend: None,
-            identity: None,
+            secured: None,
             place: 0,
             began: time::now(),
             wait_us: 0,
@@ -55,6 +55,11 @@ impl Tale {
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
         }
+    }
+
+    /// Who the client is, by its certificate.
+    pub(super) fn identity(&self) -> Option<&str> {
+        self.secured.as_ref()?.identity.as_deref()
     }
 
     /// Since it began.
@@ -99,6 +104,7 @@ impl Tale {
                 down: self.down.load(Relaxed),
                 attempts: u32::from(self.attempts),
                 outcome,
+                secured: self.secured.take(),
             });
         }
     }

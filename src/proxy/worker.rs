@@ -21,7 +21,7 @@ use super::rule::Snapshot;
 pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) snapshot: View<Snapshot>,
-    pub(super) cut: Cut,
+    pub(super) cut: Arc<Cut>,
     pub(super) live: Live,
     pub(super) pauses: Pauses,
     pub(super) lingering: AtomicU32,
@@ -136,7 +136,7 @@ impl Worker {
         Worker {
             index,
             snapshot,
-            cut: Cut::default(),
+            cut: Arc::default(),
             live: Live::default(),
             pauses: Pauses::default(),
             lingering: AtomicU32::new(0),

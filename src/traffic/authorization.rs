@@ -29,6 +29,8 @@ pub struct AuthorizationRule {
     pub action: Permission,
     /// About which backend, as configured or by address; `None`: all.
     pub backend: Option<Endpoint>,
+    /// About clients that this route leads there, by its server name as configured; `None`: all.
+    pub route: Option<String>,
 }
 
 /// Yes or no.
@@ -54,6 +56,17 @@ struct Judge {
     identity: Glob,
 }
 
+/// Where a client would go.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// The backend as configured.
+    pub name: &'a Endpoint,
+    /// Its address.
+    pub address: SocketAddr,
+    /// The route that leads the client there; `None`: it is one of the rule's own backends.
+    pub route: Option<&'a str>,
+}
+
 /// What is decided, and by what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judgement<'a> {
@@ -73,16 +86,11 @@ impl Authorization {
         Authorization { default: plan.default, rules: plan.rules.iter().map(judge).collect() }
     }
 
-    /// May `identity` use the backend that is configured as `name` and is at `address`? Who has shown
-    /// no certificate has no name, so that no rule speaks of them, not even one for `*`.
-    pub fn judge(
-        &self,
-        identity: Option<&Identity>,
-        name: &Endpoint,
-        address: SocketAddr,
-    ) -> Judgement<'_> {
+    /// May `identity` go this way? Who has shown no certificate has no name, so that no rule speaks
+    /// of them, not even one for `*`.
+    pub fn judge(&self, identity: Option<&Identity>, way: Way<'_>) -> Judgement<'_> {
         let speaks = |judge: &&Judge| {
-            judge.is_about(name, address)
+            judge.is_about(way)
                 && identity.is_some_and(|who| who.names().any(|own| judge.identity.matches(own)))
         };
         let rule = self.rules.iter().find(speaks).map(|judge| &judge.rule);
@@ -91,9 +99,12 @@ impl Authorization {
 }
 
 impl Judge {
-    fn is_about(&self, name: &Endpoint, address: SocketAddr) -> bool {
-        let Some(backend) = &self.rule.backend else { return true };
-        backend == name || backend.literal() == Some(address)
+    fn is_about(&self, way: Way<'_>) -> bool {
+        let AuthorizationRule { backend, route, .. } = &self.rule;
+        let there =
+            |backend: &Endpoint| backend == way.name || backend.literal() == Some(way.address);
+        backend.as_ref().is_none_or(there)
+            && route.as_ref().is_none_or(|route| way.route == Some(route))
     }
 }
 

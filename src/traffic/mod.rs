@@ -36,7 +36,7 @@ mod table;
 pub use access::Access;
 pub use ask::{Answer, Answering, Ask, Asking};
 pub use authorization::{
-    Authorization, AuthorizationPlan, AuthorizationRule, Judgement, Permission, ShortFault,
+    Authorization, AuthorizationPlan, AuthorizationRule, Judgement, Permission, ShortFault, Way,
     parse_short,
 };
 pub use bans::Bans;

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Items, Text, seconds};
 use crate::base::Endpoint;
-use crate::config::validate::{ShortFault, parse_short};
-use crate::traffic;
+use crate::traffic::{self, ShortFault, parse_short};
 
 /// A server's name: upper and lower case are one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -166,13 +165,19 @@ pub(in crate::config) struct AuthorizationRule {
     pub(in crate::config) identity: Option<String>,
     pub(in crate::config) action: Option<Permission>,
     pub(in crate::config) backend: Option<Text<Endpoint>>,
+    pub(in crate::config) route: Option<ServerName>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum WrittenRule {
     Short(String),
-    Long { identity: Option<String>, action: Option<Permission>, backend: Option<Text<Endpoint>> },
+    Long {
+        identity: Option<String>,
+        action: Option<Permission>,
+        backend: Option<Text<Endpoint>>,
+        route: Option<ServerName>,
+    },
 }
 
 impl TryFrom<WrittenRule> for AuthorizationRule {
@@ -187,9 +192,10 @@ impl TryFrom<WrittenRule> for AuthorizationRule {
                     traffic::Permission::Deny => Permission::Deny,
                 }),
                 backend: rule.backend.map(Text),
+                route: None,
             }),
-            WrittenRule::Long { identity, action, backend } => {
-                Ok(AuthorizationRule { identity, action, backend })
+            WrittenRule::Long { identity, action, backend, route } => {
+                Ok(AuthorizationRule { identity, action, backend, route })
             }
         }
     }

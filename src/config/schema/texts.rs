@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::fault::{Wrong, quote};
-use crate::config::validate::parse_short;
 use crate::config::written::{Size, Written};
+use crate::traffic::parse_short;
 
 pub(super) fn any<T: Written>(text: &str) -> Result<(), Wrong> {
     T::read(text).map(drop)
@@ -161,7 +161,7 @@ pub(super) fn application_protocol(text: &str) -> Result<(), Wrong> {
 }
 
 pub(super) fn short_permission(text: &str) -> Result<(), Wrong> {
-    parse_short(text).map(drop).map_err(|fault| Wrong::new(fault.to_string(), fault.remedy))
+    parse_short(text).map(drop).map_err(|fault| Wrong::new(fault.to_string(), fault.remedy()))
 }
 
 pub(super) fn log_level(text: &str) -> Result<(), Wrong> {

@@ -392,10 +392,17 @@ fn who_may_use_what_reads_in_both_forms() {
         let told = dir.told(&format!("{tls}authorization: {{ rules: [{bad}] }}"));
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].starts_with("rules[0].authorization.rules[0]: "), "{told:?}");
-        assert!(told[0].contains("write `IDENTITY-allow-HOST:PORT`"), "{told:?}");
+        let remedies = ["write IDENTITY-allow-BACKEND or", "write the backend as it stands"];
+        assert!(remedies.iter().any(|remedy| told[0].contains(remedy)), "{told:?}");
     }
     let told = dir.told(&format!("{tls}authorization: {{ rules: [{{ backend: \"a:1\" }}] }}"));
     assert_eq!(told.len(), 2, "{told:?}");
+    let told = dir.told(&format!(
+        "{tls}authorization: {{ rules: [{{ identity: a, action: deny, route: nowhere.test }}] }}"
+    ));
+    assert_eq!(told.len(), 1, "{told:?}");
+    let place = "rules[0].authorization.rules[0].route: the rule has no route for nowhere.test";
+    assert!(told[0].starts_with(place), "{told:?}");
 
     let digest = |rules: &str| {
         dir.loaded(&format!("{tls}authorization: {{ rules: [{rules}] }}")).plan.digest

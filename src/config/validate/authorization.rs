@@ -2,15 +2,15 @@
 
 use super::Findings;
 use crate::base::{Endpoint, Host};
-use crate::config::fault::quote;
 use crate::config::file::{self, ClientAuth, Mode};
-use crate::config::written::Written as _;
+use crate::net::tls::SniRoute;
 use crate::traffic::{AuthorizationPlan, AuthorizationRule, Permission};
 use crate::upstream::BackendPlan;
 
 pub(super) fn plan(
     authorization: &file::Authorization,
     backends: &[BackendPlan],
+    routes: &[SniRoute],
     at: &str,
     found: &mut Findings<'_>,
 ) -> AuthorizationPlan {
@@ -20,6 +20,7 @@ pub(super) fn plan(
             identity: Some(identity),
             action: Some(action),
             backend,
+            route,
         }) = rule
         else {
             continue;
@@ -29,9 +30,18 @@ pub(super) fn plan(
             let what = format!("the rule has no backend {backend}");
             found.warn(&format!("{at}.rules[{i}]"), what, "name one of its backends");
         }
+        let route = route.as_ref().map(|route| route.0.clone());
+        if let Some(route) = &route
+            && !routes.iter().any(|one| one.server_name == *route)
+        {
+            let what = format!("the rule has no route for {route}");
+            let remedy = "name the `server_name` of one of its `tls.routes`";
+            found.fault(&format!("{at}.rules[{i}].route"), what, remedy);
+        }
         let action = permission(*action);
-        let text = short(identity, action, backend.as_ref());
-        rules.push(AuthorizationRule { text, identity: identity.clone(), action, backend });
+        let text = text(identity, action, backend.as_ref(), route.as_deref());
+        let identity = identity.clone();
+        rules.push(AuthorizationRule { text, identity, action, backend, route });
     }
     AuthorizationPlan { default: permission(authorization.default), rules }
 }
@@ -81,47 +91,18 @@ fn permission(permission: file::Permission) -> Permission {
     }
 }
 
-/// For logs.
-fn short(identity: &str, action: Permission, backend: Option<&Endpoint>) -> String {
+/// For logs: the short form, and what it has no room for.
+fn text(
+    identity: &str,
+    action: Permission,
+    backend: Option<&Endpoint>,
+    route: Option<&str>,
+) -> String {
     let action = match action {
         Permission::Allow => "allow",
         Permission::Deny => "deny",
     };
-    match backend {
-        Some(backend) => format!("{identity}-{action}-{backend}"),
-        None => format!("{identity}-{action}-*"),
-    }
-}
-
-/// Why a text is no permission in short.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}")]
-pub(in crate::config) struct ShortFault {
-    pub(in crate::config) what: String,
-    pub(in crate::config) remedy: String,
-}
-
-/// `client.a-deny-127.0.0.1:8000`.
-pub(in crate::config) fn parse_short(text: &str) -> Result<AuthorizationRule, ShortFault> {
-    [("-allow-", Permission::Allow), ("-deny-", Permission::Deny)]
-        .into_iter()
-        .flat_map(|(word, action)| text.match_indices(word).map(move |(at, _)| (at, word, action)))
-        .filter(|(at, ..)| *at > 0)
-        .filter_map(|(at, word, action)| {
-            let backend = Endpoint::read(&text[at + word.len()..]).ok()?;
-            Some((at, action, backend))
-        })
-        .max_by_key(|(at, ..)| *at)
-        .map(|(at, action, backend)| AuthorizationRule {
-            text: text.to_owned(),
-            identity: text[..at].to_owned(),
-            action,
-            backend: Some(backend),
-        })
-        .ok_or_else(|| ShortFault {
-            what: format!("{} is no permission", quote(text)),
-            remedy: "write `IDENTITY-allow-HOST:PORT` or `IDENTITY-deny-HOST:PORT`, or keys: \
-                     `{ identity: client.a, action: deny }`"
-                .to_owned(),
-        })
+    let backend = backend.map_or("*".to_owned(), ToString::to_string);
+    let by = route.map(|route| format!(" by {route}")).unwrap_or_default();
+    format!("{identity}-{action}-{backend}{by}")
 }

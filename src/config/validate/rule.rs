@@ -161,7 +161,8 @@ fn plan(
         let here = format!("{at}.authorization");
         authorization::must_identify(rule, &here, found);
         authorization::watch_strangers(rule, at, found);
-        authorization::plan(authorization, &pool.backends, &here, found)
+        let routes = tls.as_ref().map_or(&[][..], |tls| &tls.routes);
+        authorization::plan(authorization, &pool.backends, routes, &here, found)
     });
     RulePlan {
         rate_limit: rule

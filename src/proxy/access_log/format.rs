@@ -1,10 +1,10 @@
 //! How a line looks. Fields keep their names and order; new ones are added at the end.
 
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write as _};
 use std::io::Write;
 use std::time::Duration;
 
-use super::Record;
+use super::{Record, Secured};
 use crate::base::time;
 use crate::proxy::plan::AccessLogFormat;
 use crate::proxy::{Reason, Side};
@@ -16,6 +16,10 @@ pub(super) fn line(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) 
     let (reason, side) = (record.outcome.reason.label(), record.outcome.side.label());
     let backend = OrDash(record.backend);
     let time = time::rfc3339(record.ended_ms);
+    let nothing = Secured::default();
+    let Secured { version, server_name, identity, denied_by } =
+        record.secured.as_deref().unwrap_or(&nothing);
+    let tls = OrDash(*version);
     // Writing to a Vec cannot fail.
     let _ = match format {
         AccessLogFormat::Json => {
@@ -28,20 +32,30 @@ pub(super) fn line(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) 
                  \"listener\":\"{listener}\",\"backend\":{quote}{backend}{quote},\
                  \"wait_ms\":{wait},\"connect_ms\":{connect},\"total_ms\":{total},\
                  \"bytes_up\":{up},\"bytes_down\":{down},\"attempts\":{attempts},\
-                 \"reason\":\"{reason}\",\"side\":\"{side}\"}}"
+                 \"reason\":\"{reason}\",\"side\":\"{side}\",\"tls\":{tls},\
+                 \"server_name\":{server_name},\"identity\":{identity},\"denied_by\":{denied_by}}}",
+                tls = json(*version),
+                server_name = json(server_name.as_deref()),
+                identity = json(identity.as_deref()),
+                denied_by = json(denied_by.as_deref()),
             )
         }
         AccessLogFormat::Text => writeln!(
             out,
             "time={time} rule={rule:?} client={client} listener={listener} backend={backend} \
              wait_ms={wait} connect_ms={connect} total_ms={total} bytes_up={up} \
-             bytes_down={down} attempts={attempts} reason={reason} side={side}",
-            rule = &*rule.0
+             bytes_down={down} attempts={attempts} reason={reason} side={side} tls={tls} \
+             server_name={server_name} identity={identity} denied_by={denied_by}",
+            rule = &*rule.0,
+            server_name = Quoted(server_name.as_deref()),
+            identity = Quoted(identity.as_deref()),
+            denied_by = Quoted(denied_by.as_deref()),
         ),
         AccessLogFormat::Combined => writeln!(
             out,
-            "{ip} - - [{date}] \"TCP {listener}\" {status} {down} \"{backend}\" \"{reason}\"",
+            "{ip} - {user} [{date}] \"TCP {listener}\" {status} {down} \"{backend}\" \"{reason}\"",
             ip = client.ip(),
+            user = OneWord(identity.as_deref()),
             date = Clf(record.ended_ms),
             status = status(record)
         ),
@@ -52,10 +66,24 @@ pub(super) fn line(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) 
 fn status(record: &Record) -> u16 {
     match record.outcome.reason {
         Reason::Ok | Reason::IdleTimeout => 200,
-        Reason::AccessDenied | Reason::Banned => 403,
+        Reason::AccessDenied
+        | Reason::Banned
+        | Reason::BanCut
+        | Reason::NotAuthorized
+        | Reason::ProxyUntrusted => 403,
+        Reason::TlsNoCertificate
+        | Reason::TlsUntrusted
+        | Reason::TlsExpired
+        | Reason::TlsRevoked => 401,
+        Reason::ProxyHeader | Reason::NotTls | Reason::TlsFailed | Reason::TlsIncompatible => 400,
+        Reason::ProxyTimeout | Reason::TlsTimeout => 408,
+        Reason::NoRoute => 421,
         Reason::RateLimited | Reason::ClientCap => 429,
         Reason::ConnectTimeout | Reason::QueueTimeout => 504,
-        Reason::ConnectFailed | Reason::UpstreamReset | Reason::UpstreamLost => 502,
+        Reason::ConnectFailed
+        | Reason::BackendTls
+        | Reason::UpstreamReset
+        | Reason::UpstreamLost => 502,
         Reason::Panic => 500,
         _ if record.outcome.side == Side::Client => 499,
         Reason::UpstreamClosed => 200,
@@ -69,6 +97,36 @@ impl<T: Display> Display for OrDash<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(value) => value.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// A text or `null`, as JSON.
+fn json(text: Option<&str>) -> serde_json::Value {
+    text.into()
+}
+
+/// A text in quotes, or a dash.
+struct Quoted<'a>(Option<&'a str>);
+
+impl Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(text) => write!(f, "{text:?}"),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// A text without blanks and quotes, which would be taken for the next field; a dash for none.
+struct OneWord<'a>(Option<&'a str>);
+
+impl Display for OneWord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let safe = |c: char| if c.is_ascii_graphic() && !"\"[]".contains(c) { c } else { '_' };
+        match self.0 {
+            Some(text) => text.chars().try_for_each(|c| f.write_char(safe(c))),
             None => f.write_str("-"),
         }
     }

@@ -21,4 +21,19 @@ pub(crate) struct Record {
     /// Backends tried.
     pub(crate) attempts: u32,
     pub(crate) outcome: Outcome,
+    /// Where TLS was looked at.
+    pub(crate) secured: Option<Box<Secured>>,
+}
+
+/// What TLS has told of a session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Secured {
+    /// The version that was agreed on; `None`: nothing was, or not here.
+    pub(crate) version: Option<&'static str>,
+    /// The name that the client asked for.
+    pub(crate) server_name: Option<Box<str>>,
+    /// Who the client is, by its certificate.
+    pub(crate) identity: Option<Box<str>>,
+    /// The rule of `authorization` that left no backend for it, or `default`.
+    pub(crate) denied_by: Option<Box<str>>,
 }

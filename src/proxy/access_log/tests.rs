@@ -19,7 +19,18 @@ fn record(reason: Reason, backend: Option<&str>) -> Record {
         down: 3_456,
         attempts: 2,
         outcome: Outcome::new(reason, Side::Client),
+        secured: None,
     }
+}
+
+fn denied() -> Record {
+    let secured = Secured {
+        version: Some("TLSv1.3"),
+        server_name: Some("db.example.com".into()),
+        identity: Some("client \"a\"".into()),
+        denied_by: Some("client*-deny-10.0.0.1:81".into()),
+    };
+    Record { secured: Some(Box::new(secured)), ..record(Reason::NotAuthorized, None) }
 }
 
 fn text(format: AccessLogFormat, record: &Record) -> String {
@@ -37,7 +48,7 @@ fn a_json_line_says_everything_and_is_json() {
         "time": "2026-11-21T04:00:00.123Z", "rule": "we\"b", "client": "192.0.2.7:5000",
         "listener": "[::1]:8080", "backend": "10.0.0.1:81", "wait_ms": 0.0, "connect_ms": 1.234,
         "total_ms": 90000.0, "bytes_up": 12, "bytes_down": 3456, "attempts": 2, "reason": "ok",
-        "side": "client",
+        "side": "client", "tls": null, "server_name": null, "identity": null, "denied_by": null,
     });
     assert_eq!(told, wanted);
     let none = text(AccessLogFormat::Json, &record(Reason::NoBackend, None));
@@ -51,8 +62,25 @@ fn a_text_line_is_read_by_people_and_cut() {
         told,
         "time=2026-11-21T04:00:00.123Z rule=\"we\\\"b\" client=192.0.2.7:5000 \
          listener=[::1]:8080 backend=- wait_ms=0.000 connect_ms=1.234 total_ms=90000.000 \
-         bytes_up=12 bytes_down=3456 attempts=2 reason=rate_limited side=client\n"
+         bytes_up=12 bytes_down=3456 attempts=2 reason=rate_limited side=client tls=- server_name=- identity=- denied_by=-\n"
     );
+}
+
+#[test]
+fn a_line_says_who_was_denied_what_and_by_which_rule() {
+    let told = text(AccessLogFormat::Json, &denied());
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["tls"], "TLSv1.3");
+    assert_eq!(told["server_name"], "db.example.com");
+    assert_eq!(told["identity"], "client \"a\"");
+    assert_eq!(told["denied_by"], "client*-deny-10.0.0.1:81");
+    let told = text(AccessLogFormat::Text, &denied());
+    let wanted = "tls=TLSv1.3 server_name=\"db.example.com\" identity=\"client \\\"a\\\"\" \
+                  denied_by=\"client*-deny-10.0.0.1:81\"\n";
+    assert!(told.ends_with(wanted), "{told}");
+    let told = text(AccessLogFormat::Combined, &denied());
+    assert!(told.contains(" - client__a_ [21/Nov/2026:04:00:00 +0000] "), "{told}");
+    assert!(told.contains(" 403 "), "{told}");
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn read(
         return Err(ShortFault::NoIdentity(text.to_owned()));
     }
     let (text, identity) = (text.to_owned(), identity.to_owned());
-    Ok(AuthorizationRule { text, identity, action, backend: Some(backend) })
+    Ok(AuthorizationRule { text, identity, action, backend: Some(backend), route: None })
 }
 
 #[cfg(test)]
@@ -120,7 +120,7 @@ mod tests {
         let (text, identity) = (text.to_owned(), identity.to_owned());
         assert_eq!(
             parse_short(&text),
-            Ok(AuthorizationRule { text: text.clone(), identity, action, backend })
+            Ok(AuthorizationRule { text: text.clone(), identity, action, backend, route: None })
         );
     }
 

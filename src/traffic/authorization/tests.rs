@@ -6,6 +6,7 @@ fn rule(identity: &str, action: Permission, backend: Option<&str>) -> Authorizat
         identity: identity.to_owned(),
         action,
         backend: backend.map(|backend| backend.parse().unwrap()),
+        route: None,
     }
 }
 
@@ -22,7 +23,8 @@ fn judged(
     let plan = AuthorizationPlan { default, rules: rules.to_vec() };
     let all = Authorization::new(&plan);
     let backend = "app.internal:80".parse().unwrap();
-    let judgement = all.judge(who, &backend, "10.0.0.1:80".parse().unwrap());
+    let address = "10.0.0.1:80".parse().unwrap();
+    let judgement = all.judge(who, Way { name: &backend, address, route: Some("*.db") });
     let at = judgement.rule.map(|rule| rules.iter().position(|one| one == rule).unwrap());
     (judgement.permission, at)
 }
@@ -83,4 +85,14 @@ fn a_backend_is_known_by_its_name_and_by_its_address() {
         let rules = [rule("a", Allow, Some(backend))];
         assert_eq!(judged(Deny, &rules, Some(&who)), (Deny, None), "{backend}");
     }
+}
+
+#[test]
+fn a_route_is_another_way_to_the_same_backend() {
+    let by = |route: &str| AuthorizationRule {
+        route: Some(route.to_owned()),
+        ..rule("a", Allow, Some("app.internal:80"))
+    };
+    assert_eq!(judged(Deny, &[by("*.db")], Some(&named("a"))), (Allow, Some(0)));
+    assert_eq!(judged(Deny, &[by("other")], Some(&named("a"))), (Deny, None));
 }
