@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Findings;
+use crate::base::Endpoint;
 use crate::config::file;
-use crate::net::tls::{OriginatePlan, Trust};
+use crate::net::tls::{OriginatePlan, Originator, SetupError, Trust};
 
 /// `None` when it was refused.
 pub(super) fn plan(
@@ -21,6 +22,22 @@ pub(super) fn plan(
     let server_name = tls.server_name.as_ref().map(|name| name.0.clone());
     let plan = OriginatePlan { trust: trust?, server_name, certificate };
     whole.then(|| Arc::new(plan))
+}
+
+/// Says now what would fail at every handshake; of a machine without authorities [`trust`] warns.
+pub(super) fn try_out(
+    plan: &OriginatePlan,
+    backend: &Endpoint,
+    at: &str,
+    found: &mut Findings<'_>,
+) {
+    match Originator::new(plan, backend).fault() {
+        None | Some(SetupError::NoSystemRoots) => {}
+        Some(fault) => {
+            let what = format!("TLS to {backend} cannot be set up: {fault}");
+            found.fault(at, what, "write a `server_name` that its certificate holds");
+        }
+    }
 }
 
 fn trust(tls: &file::BackendTls, at: &str, found: &mut Findings<'_>) -> Option<Trust> {

@@ -258,12 +258,16 @@ fn backends(
                 "keep one, with a `weight` for its share",
             );
         }
+        let tls = to_backend(backend, rule.backend_tls.is_some(), tls, &here, found);
+        if let Some(tls) = &tls {
+            originate::try_out(tls, address, &here, found);
+        }
         plans.push(BackendPlan {
             address: address.clone(),
             weight: backend.weight,
             backup: backend.backup,
             max_connections: backend.max_connections.and_then(NonZeroU32::new),
-            tls: to_backend(backend, rule.backend_tls.is_some(), tls, &here, found),
+            tls,
             routed: false,
         });
     }

@@ -2,12 +2,14 @@
 //! server name leads.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::Findings;
 use crate::config::fault::quote;
 use crate::config::file::{self, ClientAuth, MinVersion, Mode, values};
 use crate::net::tls::{
-    Certificate, ClientsPlan, ServedPlan, SniRoute, TerminatePlan, TlsMode, TlsPlan, TlsVersion,
+    Certificate, ClientsPlan, ServedPlan, SniRoute, TerminatePlan, Terminator, TicketKeys, TlsMode,
+    TlsPlan, TlsVersion,
 };
 
 pub(super) fn plan(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> TlsPlan {
@@ -50,7 +52,7 @@ fn terminate(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> TerminatePl
         let what = "clients are promised `h2`: a TCP backend must speak h2 itself";
         found.warn(&format!("{at}.alpn"), what, "take `h2` out where backends do not");
     }
-    TerminatePlan {
+    let plan = TerminatePlan {
         certificates: certificates(tls, at, found),
         clients: clients(tls, at, found),
         min_version: match tls.min_version {
@@ -58,7 +60,13 @@ fn terminate(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> TerminatePl
             Some(MinVersion::Tls12) | None => TlsVersion::Tls12,
         },
         alpn,
+    };
+    // Tried here, where it can still be said: each file may be good and all of them together not.
+    let tickets = Arc::new(TicketKeys::default()).ticketer(b"tried");
+    if let Err(error) = Terminator::new(&plan, tickets) {
+        found.fault(at, error.to_string(), "mend the files that it names");
     }
+    plan
 }
 
 fn certificates(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Vec<ServedPlan> {
