@@ -4,12 +4,14 @@
 pub mod addr;
 pub mod cell;
 pub mod drain;
+pub mod hex;
 pub mod id;
 pub mod identity;
 pub mod share;
 pub mod tasks;
 pub mod time;
 
+pub use self::hex::hex;
 pub use addr::{BackendAddr, ClientAddr, Endpoint, EndpointError, GossipAddr, Host, ListenAddr};
 pub use cell::{Publisher, View, publish_and_view};
 pub use drain::{Drain, Draining, drain_signal};

@@ -18,6 +18,7 @@ use std::num::NonZeroU8;
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
 
+use crate::base::hex;
 use crate::base::id::stable_hash;
 
 /// Names a key on the wire; 0 there means plaintext.
@@ -280,10 +281,6 @@ impl Keyring {
         }
         text
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn bytes<const N: usize>(digits: &str) -> Option<[u8; N]> {

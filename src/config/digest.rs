@@ -4,6 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest as sha256};
 use serde_json::Value;
 
 use super::file::File;
+use crate::base::hex;
 
 /// SHA-256, hex, of the file with all defaults filled in and every value in one spelling, as JSON
 /// with sorted keys. Left out is what differs from node to node by its nature: workers, logs,
@@ -14,7 +15,7 @@ use super::file::File;
 pub(super) fn digest(file: &File) -> String {
     let canonical = canonical(file).to_string();
     let hash = sha256(&SHA256, canonical.as_bytes());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash.as_ref())
 }
 
 fn canonical(file: &File) -> Value {

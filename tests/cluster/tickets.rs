@@ -401,7 +401,7 @@ fn a_ticket_of_one_real_node_opens_on_another_and_no_secret_is_on_disk() {
             files += usize::from(!bytes.is_empty());
             let text = String::from_utf8_lossy(&bytes).replace([' ', '\n'], "");
             for secret in &secrets {
-                let hex: String = secret.secret.iter().map(|byte| format!("{byte:02x}")).collect();
+                let hex = tidegate::base::hex(&secret.secret);
                 let list = format!("{:?}", secret.secret).replace(' ', "");
                 let list = list.trim_matches(['[', ']']);
                 let raw = bytes.windows(32).any(|part| part == secret.secret);

@@ -156,7 +156,7 @@ pub fn cap_key(limit: u64, key: u64) -> CapKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{BootId, NodeId};
+    use crate::base::{BootId, NodeId, hex};
     use crate::cluster::wire::MAX_PAYLOAD;
     use crate::cluster::wire::records::{Record, records};
 
@@ -193,10 +193,6 @@ mod tests {
             Record::PaceTold(PaceTold { limit: 1, rows: vec![(9, 1000, 300, true)] }),
             Record::PaceShares(PaceShares { limit: 1, rows: vec![(9, 500)] }),
         ]
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Change these only together with the wire version.

@@ -18,7 +18,7 @@ fn pair() -> (Envelope, Envelope) {
 fn a_datagram_keeps_its_bytes() {
     let mut envelope = Envelope::new("default", actor(0x0102_0304_0506_0708));
     let bytes = envelope.seal(Kind::Meta, Some(NodeId(2)), b"payload");
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = crate::base::hex(&bytes);
     assert_eq!(
         hex,
         "0100030001020304050607080a0b0c0d0e0f0000000000017061796c6f6164c4667947be8a476668d0f45607c099c1"
@@ -34,7 +34,7 @@ fn a_sealed_datagram_keeps_its_bytes() {
     let cover = Cover { kind: Kind::Meta, to: Some(NodeId(2)), counter: 5, answer: Some(9) };
     let bytes = seal.datagram(cover, b"payload").unwrap();
     assert_eq!(bytes.len(), OVERHEAD + 8 + 7);
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = crate::base::hex(&bytes);
     // The same bytes come from another implementation, of HKDF and AES-GCM as the module says.
     assert_eq!(
         hex,

@@ -111,8 +111,8 @@ fn any_version_of_the_record_will_do() {
 #[test]
 fn a_hello_of_rustls_is_read_with_its_key_shares() {
     let roots = rustls::RootCertStore::empty();
-    let provider = crate::net::tls::provider().clone();
-    let config = rustls::ClientConfig::builder_with_provider(provider.into());
+    let provider = std::sync::Arc::clone(crate::net::tls::provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider);
     let config = config.with_safe_default_protocol_versions().unwrap();
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];

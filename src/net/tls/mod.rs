@@ -10,7 +10,7 @@ mod session;
 mod terminate;
 mod tickets;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
@@ -27,13 +27,13 @@ pub use terminate::{SetupError, Terminator};
 pub use tickets::{MOST_TICKET, TICKET_LIFETIME, TicketKeys, TicketSecret, TicketSet};
 
 /// The cryptography in use: AWS-LC, the post-quantum hybrid first.
-pub(crate) fn provider() -> &'static CryptoProvider {
-    static PROVIDER: OnceLock<CryptoProvider> = OnceLock::new();
+pub(crate) fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     PROVIDER.get_or_init(|| {
         use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
-        CryptoProvider {
+        Arc::new(CryptoProvider {
             kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1],
             ..aws_lc_rs::default_provider()
-        }
+        })
     })
 }

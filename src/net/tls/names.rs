@@ -7,7 +7,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
-use crate::base::{Identity, time};
+use crate::base::{Identity, hex, time};
 
 /// The common name's object identifier.
 const COMMON_NAME: &str = "2.5.4.3";
@@ -53,7 +53,7 @@ impl Facts {
             identity,
             not_before_ms: millis(&validity.not_before),
             not_after_ms: millis(&validity.not_after),
-            serial: serial.iter().map(|byte| format!("{byte:02x}")).collect(),
+            serial: hex(serial),
         })
     }
 

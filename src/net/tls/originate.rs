@@ -77,7 +77,7 @@ impl Originator {
 
 impl Parts {
     fn new(plan: &OriginatePlan, backend: &Endpoint) -> Result<Parts, SetupError> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(provider().clone()))
+        let builder = ClientConfig::builder_with_provider(Arc::clone(provider()))
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(verifier(&plan.trust)?);
@@ -114,7 +114,7 @@ fn of_host(host: &Host) -> Result<ServerName<'static>, Error> {
 
 fn verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>, SetupError> {
     let by_roots = |roots: Arc<RootCertStore>| {
-        WebPkiServerVerifier::builder_with_provider(roots, Arc::new(provider().clone()))
+        WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider()))
             .build()
             .map_err(|error| SetupError::Tls(Error::General(error.to_string())))
     };

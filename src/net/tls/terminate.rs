@@ -57,7 +57,7 @@ impl Terminator {
         tickets: Arc<dyn ProducesTickets>,
     ) -> Result<Terminator, SetupError> {
         let clients = plan.clients.as_ref().map(Clients::new).transpose()?;
-        let builder = ServerConfig::builder_with_provider(Arc::new(provider().clone()))
+        let builder = ServerConfig::builder_with_provider(Arc::clone(provider()))
             .with_protocol_versions(versions(plan.min_version))?;
         let builder = match &clients {
             Some(clients) => builder.with_client_cert_verifier(Arc::clone(&clients.verifier)),
@@ -124,7 +124,7 @@ impl fmt::Debug for Terminator {
 impl Clients {
     fn new(plan: &ClientsPlan) -> Result<Clients, SetupError> {
         let roots = Arc::new(plan.ca.store());
-        let provider = Arc::new(provider().clone());
+        let provider = Arc::clone(provider());
         let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
         if let Some(revoked) = &plan.crl {
             // An authority's own certificate is revoked by taking it out of `client_ca`.

@@ -21,6 +21,8 @@ use aws_lc_rs::rand;
 use rustls::server::ProducesTickets;
 use zeroize::{Zeroize as _, ZeroizeOnDrop};
 
+use crate::base::hex;
+
 /// How long a ticket is good for; a secret seals for as long, and then opens for as long again.
 pub const TICKET_LIFETIME: Duration = Duration::from_secs(6 * 3600);
 /// Longer than the ticket of any session, with the client's certificates in it.
@@ -227,10 +229,6 @@ impl fmt::Debug for Ticketer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Ticketer").field(&self.keys.current()).finish()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

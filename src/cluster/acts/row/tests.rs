@@ -1,5 +1,5 @@
 use super::*;
-use crate::base::{BootId, NodeId};
+use crate::base::{BootId, NodeId, hex};
 use crate::cluster::wire::MAX_PAYLOAD;
 use crate::cluster::wire::records::records;
 
@@ -27,10 +27,6 @@ fn all() -> Vec<Record> {
         backend(Change::Remove { mark: 7 }),
         backend(Change::Weight { weight: 2, mark: 7 }),
     ]
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Change these only together with the wire version.

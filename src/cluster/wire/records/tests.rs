@@ -1,7 +1,7 @@
 use foca::{Member, State};
 
 use super::*;
-use crate::base::{BootId, NodeId};
+use crate::base::{BootId, NodeId, hex};
 use crate::cluster::wire::MAX_PAYLOAD;
 use crate::cluster::wire::limits::{
     Counts, HotRow, LevelRow, MOST_HOT, MOST_LEVELS, MOST_REPORTS, ReportRow,
@@ -81,10 +81,6 @@ fn all() -> Vec<Record> {
         Record::TicketsBeat(TicketsBeat { epoch: 83_333, sums: [0, 7, u64::MAX], answer: true }),
         Record::Ticket(TicketRow { epoch: 83_333, secret: [0xab; 32] }),
     ]
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Change these only together with the wire version.

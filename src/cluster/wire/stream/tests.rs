@@ -2,7 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::{BootId, NodeId};
+use crate::base::{BootId, NodeId, hex};
 use crate::cluster::keyring::{Key, KeyId};
 
 fn greeting(node: u64, key: u8) -> Greeting {
@@ -26,10 +26,6 @@ fn frame(lane: &mut Lane, more: bool, records: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     lane.put(more, records, &mut bytes);
     bytes
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Change these only together with the wire version.

@@ -152,7 +152,7 @@ impl Authority {
         demanding: bool,
         ticketer: Arc<dyn ProducesTickets>,
     ) -> Arc<ServerConfig> {
-        let provider = Arc::new(provider().clone());
+        let provider = Arc::clone(provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let config = config.with_protocol_versions(&[spoken]).unwrap();
         let config = if demanding {
@@ -172,7 +172,7 @@ impl Authority {
 
     /// Without a certificate of its own; it remembers tickets.
     fn client(&self, spoken: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
-        let config = ClientConfig::builder_with_provider(Arc::new(provider().clone()));
+        let config = ClientConfig::builder_with_provider(Arc::clone(provider()));
         let config = config.with_protocol_versions(&[spoken]).unwrap();
         let mut config = config.with_root_certificates(self.roots()).with_no_client_auth();
         config.resumption = Resumption::in_memory_sessions(8);
