@@ -9,4 +9,5 @@ mod log;
 mod many;
 mod relaying;
 mod starving;
+mod tls;
 mod upstream;

@@ -4,6 +4,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod proxy;
+pub(crate) mod tls;
 
 use std::time::{Duration, Instant};
 

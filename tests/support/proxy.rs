@@ -10,9 +10,12 @@ use tidegate::base::{
     Draining, ListenAddr, Publisher, RuleName, Share, drain_signal, publish_and_view,
 };
 use tidegate::health::{CheckPlan, NoPeers, OutlierPlan, Verdicts};
+use tidegate::net::tls::{TicketKeys, TicketSecret, TicketSet};
 use tidegate::net::{Resolver, TcpOptions, bind_listeners};
-use tidegate::proxy::{AccessLog, Rule, RuleFigures, RulePlan, RuleStats, Snapshot, Workers};
-use tidegate::traffic::{Access, Caps, ClientPacers, Limiter, Rates};
+use tidegate::proxy::{
+    AccessLog, Rule, RuleFigures, RulePlan, RuleStats, RuleTls, Snapshot, Workers,
+};
+use tidegate::traffic::{Access, Authorization, Caps, ClientPacers, Limiter, Rates};
 use tidegate::upstream::{BackendPlan, Pool, PoolPlan, PoolWindows, QueuePlan};
 use tokio::net::TcpStream;
 
@@ -24,6 +27,7 @@ pub(crate) struct Proxy {
     pub(crate) workers: Workers,
     pub(crate) snapshot: Publisher<Snapshot>,
     pub(crate) stats: Arc<RuleStats>,
+    tickets: Arc<TicketKeys>,
     drain: DrainSignal,
 }
 
@@ -63,8 +67,17 @@ pub(crate) fn plan(backends: &[SocketAddr]) -> RulePlan {
     }
 }
 
+/// Secrets of session tickets as a node without a cluster has them.
+fn tickets() -> Arc<TicketKeys> {
+    let secret = TicketSecret::new(0, [7; 32]);
+    let keys = TicketKeys::new();
+    let sealing = Some(secret.id);
+    keys.publish(TicketSet { secrets: vec![secret], sealing, since_ms: 0, shared: false });
+    keys
+}
+
 /// A rule that runs `plan`.
-pub(crate) fn rule(plan: RulePlan, stats: Arc<RuleStats>) -> Arc<Rule> {
+fn rule(plan: RulePlan, stats: Arc<RuleStats>, tickets: &Arc<TicketKeys>) -> Arc<Rule> {
     let now = std::time::Instant::now();
     let windows = PoolWindows {
         resolver: Resolver::from_system().unwrap(),
@@ -84,8 +97,12 @@ pub(crate) fn rule(plan: RulePlan, stats: Arc<RuleStats>) -> Arc<Rule> {
         limiter: plan.rate_limit.clone().map(|plan| Arc::new(Limiter::new(plan, 1, 2, now))),
         client_pacers: (client.upload.is_some() || client.download.is_some())
             .then(|| Arc::new(ClientPacers::new(client, 64))),
-        tls: None,
-        authorization: None,
+        tls: plan.tls.as_ref().map(|tls| {
+            // All rules of a test share one context: what a session may not do here, it is not kept
+            // from by its ticket.
+            Arc::new(RuleTls::new(tls, tickets.ticketer(b"web")).unwrap())
+        }),
+        authorization: plan.authorization.as_ref().map(|plan| Arc::new(Authorization::new(plan))),
         stats,
         plan,
     })
@@ -110,13 +127,14 @@ impl Proxy {
         let address = sockets[0].local_addr().unwrap();
         plan.listen = vec![address];
         let stats = Arc::new(RuleStats::default());
-        let rule = rule(plan, Arc::clone(&stats));
+        let tickets = tickets();
+        let rule = rule(plan, Arc::clone(&stats), &tickets);
         rule.pool.first_checks().await;
         let (snapshot, view) = publish_and_view(Snapshot::new(vec![rule], tcp, access_log));
         let (drain, hear) = drain_signal();
         let workers = Workers::start(WORKERS, view, hear).unwrap();
         workers.listen(ListenAddr(address), sockets);
-        Proxy { address, workers, snapshot, stats, drain }
+        Proxy { address, workers, snapshot, stats, tickets, drain }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -135,7 +153,13 @@ impl Proxy {
 
     /// Waits until `count` sessions ended for `reason`.
     pub(crate) async fn has_ended(&self, reason: &str, count: u64) {
-        super::until(&format!("{count} × {reason}"), || self.ended(reason) == count).await;
+        let reached = tokio::time::timeout(super::SOON, async {
+            while self.ended(reason) != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let outcomes = || self.figures().outcomes;
+        assert!(reached.await.is_ok(), "waited for {count} × {reason}: {:?}", outcomes());
     }
 
     /// The time of live connections is over.
@@ -146,7 +170,7 @@ impl Proxy {
     /// Puts a rule with `plan` in the place of the one that runs, at the same address.
     pub(crate) async fn reload(&self, mut plan: RulePlan) {
         plan.listen = vec![self.address];
-        let rule = rule(plan, Arc::clone(&self.stats));
+        let rule = rule(plan, Arc::clone(&self.stats), &self.tickets);
         rule.pool.first_checks().await;
         let before = self.snapshot.current();
         self.snapshot.publish(Snapshot::new(vec![rule], before.tcp, before.access_log.clone()));
