@@ -23,7 +23,7 @@ use crate::traffic::{
     Action, Answer, CapReached, Caps, ClientPace, Decision, Denied, LimitKey, Limiter, Permission,
     Permit, Subject, Way,
 };
-use crate::upstream::{DialError, Dialed, Lease};
+use crate::upstream::{DialError, Dialed, Lease, Opening};
 
 use super::access_log::Secured;
 use super::cut::Why;
@@ -404,12 +404,11 @@ impl Known {
     /// that one gets is the PROXY header, then what was peeked.
     async fn dial_known(&self, tale: &Tale) -> Result<Dialed, DialError> {
         let (rule, client) = (&tale.rule, &self.admitted.client);
-        let mut opening = match rule.plan.pool.send_proxy {
+        let header = match rule.plan.pool.send_proxy {
             None => Vec::new(),
             Some(version) => self.header(version),
         };
-        let moved = client.peeked.len() as u64;
-        opening.extend_from_slice(&client.peeked);
+        let opening = Opening { header: &header, first: &client.peeked };
         let routes = rule.tls.as_ref().is_some_and(|tls| !tls.routes.is_empty());
         let dialed = if routes || rule.authorization.is_some() {
             let route = self.route(tale);
@@ -417,11 +416,11 @@ impl Known {
                 let way = Way { name, address, route: route.map(|route| &*route.server_name) };
                 leads_to(route, &rule.plan, name) && self.may_go(tale, way)
             };
-            rule.pool.dial_with(client.address, Some(&only), &opening).await
+            rule.pool.dial_with(client.address, Some(&only), opening).await
         } else {
-            rule.pool.dial_with(client.address, None, &opening).await
+            rule.pool.dial_with(client.address, None, opening).await
         }?;
-        tale.moved(moved, 0);
+        tale.moved(client.peeked.len() as u64, 0);
         Ok(dialed)
     }
 

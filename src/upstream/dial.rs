@@ -43,6 +43,15 @@ pub struct Dialed {
     pub connect: Duration,
 }
 
+/// The first that a backend gets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opening<'a> {
+    /// Before TLS, if there is any: a PROXY header.
+    pub header: &'a [u8],
+    /// What the client has sent already: as all that it sends later, within TLS.
+    pub first: &'a [u8],
+}
+
 /// Why a client got no backend.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -137,11 +146,11 @@ impl Pool {
         client: ClientAddr,
         only: Option<Filter<'a>>,
     ) -> impl Future<Output = Result<Dialed, DialError>> + use<'a> {
-        self.dial_with(client, only, &[])
+        self.dial_with(client, only, Opening::default())
     }
 
-    /// As [`Pool::dial`]; `opening` is the first that a backend gets, before TLS if there is any. An
-    /// attempt is done when that is written and the handshake is.
+    /// As [`Pool::dial`]; `opening` is the first that a backend gets. An attempt is done when that is
+    /// written and the handshake is.
     ///
     /// # Errors
     /// As there.
@@ -149,7 +158,7 @@ impl Pool {
         self: &Arc<Self>,
         client: ClientAddr,
         only: Option<Filter<'_>>,
-        opening: &[u8],
+        opening: Opening<'_>,
     ) -> Result<Dialed, DialError> {
         let plan = self.plan();
         let most = plan.connect_attempts.max(1);
@@ -415,7 +424,7 @@ impl<'a> Trip<'a> {
     async fn connect(
         &mut self,
         lease: &Lease,
-        opening: &[u8],
+        opening: Opening<'_>,
     ) -> Result<Option<(TcpStream, Option<Box<Session>>)>, DialError> {
         let plan = self.pool.plan();
         let began = time::now();
@@ -456,19 +465,30 @@ impl<'a> Trip<'a> {
     }
 }
 
-/// Connects, writes what comes first, and goes through the handshake.
+impl Opening<'_> {
+    fn is_empty(&self) -> bool {
+        self.header.is_empty() && self.first.is_empty()
+    }
+}
+
+/// Connects, goes through the handshake, and writes what comes before and after it.
 async fn connect_and_open(
     lease: &Lease,
-    opening: &[u8],
+    opening: Opening<'_>,
     tcp: &TcpOptions,
 ) -> io::Result<(TcpStream, Option<Box<Session>>)> {
     let mut stream = net::connect(lease.address().0, tcp).await?;
-    stream.write_all(opening).await?;
-    let session = match lease.tls() {
-        None => None,
-        Some(tls) => Some(tls.connect(&mut stream).await?),
+    let Some(tls) = lease.tls() else {
+        // In one piece: some backends want to see a header in their first read.
+        stream.write_all(&[opening.header, opening.first].concat()).await?;
+        return Ok((stream, None));
     };
-    Ok((stream, session))
+    stream.write_all(opening.header).await?;
+    // One kind of error, whatever became of the handshake: the backend did accept.
+    let failed = |fault| io::Error::new(io::ErrorKind::InvalidData, fault);
+    let mut session = tls.connect(&mut stream).await.map_err(failed)?;
+    session.write_all(&mut stream, opening.first).await?;
+    Ok((stream, Some(session)))
 }
 
 /// Whether a fault speaks against the backend. Having no local port left for it does not, though

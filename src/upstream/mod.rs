@@ -24,7 +24,7 @@ mod slot;
 mod status;
 mod tasks;
 
-pub use dial::{DialError, Dialed};
+pub use dial::{DialError, Dialed, Opening};
 pub use narrow::Filter;
 pub use plan::{BackendPlan, PoolPlan, QueuePlan};
 pub use pool::{Pool, PoolWindows};

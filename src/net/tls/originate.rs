@@ -1,7 +1,6 @@
 //! TLS towards a backend.
 
 use std::fmt;
-use std::io;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -190,14 +189,5 @@ impl ServerCertVerifier for Known {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl From<HandshakeFault> for io::Error {
-    fn from(fault: HandshakeFault) -> Self {
-        match fault {
-            HandshakeFault::Gone(error) => error,
-            fault => io::Error::new(io::ErrorKind::InvalidData, fault),
-        }
     }
 }

@@ -267,6 +267,19 @@ impl Session {
         Poll::Ready(Ok(bytes.len()))
     }
 
+    /// Seals and sends all of `bytes`. Cancel safe as far as it can only be given up.
+    pub(crate) async fn write_all(
+        &mut self,
+        stream: &mut TcpStream,
+        mut bytes: &[u8],
+    ) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let taken = poll_fn(|cx| self.poll_write(cx, stream, bytes)).await?;
+            bytes = &bytes[taken..];
+        }
+        poll_fn(|cx| self.poll_flush(cx, stream)).await
+    }
+
     /// Says that nothing more comes from us; ready when that is sent.
     pub(crate) fn poll_end(
         &mut self,

@@ -1,5 +1,6 @@
 //! TLS on real sockets: ended here, begun towards backends, passed through.
 
+mod backends;
 mod bulk;
 mod ending;
 mod handshakes;
