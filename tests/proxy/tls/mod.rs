@@ -3,8 +3,11 @@
 mod backends;
 mod bulk;
 mod ending;
+mod forged;
 mod handshakes;
 mod header;
+mod malformed;
+mod mutual;
 mod passing;
 mod resuming;
 mod terminating;
