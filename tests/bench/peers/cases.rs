@@ -9,7 +9,11 @@ use crate::peers::{Peer, Proxy};
 use crate::process::Cpus;
 use crate::report::{Column, Measured};
 use crate::servers::{Folder, Kind, Server};
+use crate::tls::{Certificates, Client};
+use rustls::{HandshakeKind, SupportedProtocolVersion, version};
 use std::time::{Duration, Instant};
+
+mod sealed;
 
 /// What is done through the proxy in one round.
 #[derive(Clone, Copy)]
@@ -22,6 +26,10 @@ enum Work {
     Bulk(u64),
     /// Many connections at rest.
     Idle,
+    /// So many connections, each with a TLS handshake of this version and kind.
+    Handshakes(&'static SupportedProtocolVersion, HandshakeKind, u64),
+    /// One TLS connection over which so many bytes come.
+    Download(u64),
 }
 
 /// One figure of a case. The order is the order of a sample's values.
@@ -47,6 +55,7 @@ pub(crate) struct Case {
     /// What is read.
     pub metrics: Vec<Metric>,
     work: Work,
+    kind: Kind,
     /// Where the proxy runs, and where all else does.
     cpus: (Cpus, Cpus),
 }
@@ -58,20 +67,29 @@ impl Case {
             Work::Redis(..) | Work::RedisCrowd(_) => {
                 vec![("redis-benchmark", "redis-tools"), ("redis-server", "redis-server")]
             }
-            Work::Idle => vec![("redis-server", "redis-server")],
+            Work::Idle | Work::Handshakes(..) | Work::Download(_) => {
+                vec![("redis-server", "redis-server")]
+            }
             Work::Bulk(_) => vec![("iperf3", "iperf3")],
         };
         needs.extend(self.peers.iter().filter_map(|peer| peer.needs()));
         needs
     }
-
-    fn kind(&self) -> Kind {
-        if matches!(self.work, Work::Bulk(_)) { Kind::Iperf } else { Kind::Redis }
-    }
 }
 
 const fn metric(name: &'static str, digits: usize, bar: &'static str) -> Metric {
     Metric { name, digits, bar }
+}
+
+/// What is read of connections at rest.
+fn at_rest(bar: &'static str) -> Vec<Metric> {
+    vec![
+        metric("KB user memory per connection", 2, bar),
+        metric("KB kernel memory per connection, of the whole machine", 1, ""),
+        metric("proxy's descriptors per connection", 2, ""),
+        metric("ms CPU per second at rest", 1, ""),
+        metric("connections", 0, ""),
+    ]
 }
 
 fn all() -> Vec<Case> {
@@ -85,6 +103,7 @@ fn all() -> Vec<Case> {
             base: Peer::Haproxy,
             metrics: vec![metric("µs CPU per op", 2, "≤ 0.85 × haproxy"), metric("op/s", 0, "")],
             work: Work::Redis(&["-c", "50", "-t", "get"], 150_000),
+            kind: Kind::Redis,
             cpus: (proxy, others),
         },
         Case {
@@ -97,6 +116,7 @@ fn all() -> Vec<Case> {
                 metric("µs CPU per op", 3, ""),
             ],
             work: Work::Redis(&["-c", "50", "-P", "100", "-t", "get"], 4_000_000),
+            kind: Kind::Redis,
             cpus: (proxy, others),
         },
         Case {
@@ -116,6 +136,7 @@ fn all() -> Vec<Case> {
                 metric("Gbit/s", 2, ""),
             ],
             work: Work::Bulk(3),
+            kind: Kind::Iperf,
             cpus: (proxy, others),
         },
         Case {
@@ -125,6 +146,7 @@ fn all() -> Vec<Case> {
             base: Peer::Haproxy,
             metrics: vec![metric("µs CPU per op", 2, ""), metric("op/s", 0, "")],
             work: Work::Redis(&["-c", "50", "-d", "16384", "-t", "set"], 60_000),
+            kind: Kind::Redis,
             cpus: (proxy, others),
         },
         Case {
@@ -134,6 +156,7 @@ fn all() -> Vec<Case> {
             base: Peer::Haproxy,
             metrics: vec![metric("µs CPU per op", 2, "≤ 1.0 × haproxy"), metric("op/s", 0, "")],
             work: Work::Redis(&["-c", "50", "-k", "0", "-t", "get"], 12_000),
+            kind: Kind::Redis,
             cpus: (proxy, others),
         },
         Case {
@@ -141,14 +164,9 @@ fn all() -> Vec<Case> {
             title: "connections at rest (each was answered once)",
             peers: rivals(),
             base: Peer::Haproxy,
-            metrics: vec![
-                metric("KB user memory per connection", 2, "≤ 3 KB, ≤ 0.8 × haproxy"),
-                metric("KB kernel memory per connection, of the whole machine", 1, ""),
-                metric("proxy's descriptors per connection", 2, ""),
-                metric("ms CPU per second at rest", 1, ""),
-                metric("connections", 0, ""),
-            ],
+            metrics: at_rest("≤ 3 KB, ≤ 0.8 × haproxy"),
             work: Work::Idle,
+            kind: Kind::Redis,
             cpus: (proxy, others),
         },
         Case {
@@ -158,6 +176,7 @@ fn all() -> Vec<Case> {
             base: Peer::Haproxy,
             metrics: vec![metric("µs CPU per op", 2, ""), metric("op/s", 0, "")],
             work: Work::RedisCrowd(150_000),
+            kind: Kind::Redis,
             cpus: (proxy, others),
         },
         Case {
@@ -170,6 +189,7 @@ fn all() -> Vec<Case> {
                 metric("op/s", 0, ""),
             ],
             work: Work::Redis(&["-c", "50", "-t", "get"], 150_000),
+            kind: Kind::Redis,
             cpus: (proxy, others),
         },
         Case {
@@ -182,6 +202,7 @@ fn all() -> Vec<Case> {
                 metric("op/s", 0, ""),
             ],
             work: Work::Redis(&["-c", "50", "-k", "0", "-t", "get"], 12_000),
+            kind: Kind::Redis,
             cpus: (proxy, others),
         },
         Case {
@@ -191,6 +212,7 @@ fn all() -> Vec<Case> {
             base: Peer::Tidegate,
             metrics: vec![metric("µs CPU per op", 2, "≤ 1.05 × one worker"), metric("op/s", 0, "")],
             work: Work::Redis(&["-c", "400", "-t", "get"], 150_000),
+            kind: Kind::Redis,
             cpus: (both, both),
         },
     ]
@@ -199,6 +221,7 @@ fn all() -> Vec<Case> {
 /// The cases and peers that the command line asks for.
 pub(crate) fn chosen(args: &Args) -> Result<Vec<Case>, Fault> {
     let mut cases = all();
+    cases.extend(sealed::all());
     let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
     if let Some(unknown) = args.cases.iter().find(|name| !names.contains(&name.as_str())) {
         return Err(format!("no case {unknown}; there are: {}", names.join(", ")).into());
@@ -219,10 +242,13 @@ pub(crate) fn chosen(args: &Args) -> Result<Vec<Case>, Fault> {
 pub(crate) fn measure(case: &Case, args: &Args) -> Result<Measured, Fault> {
     eprintln!("{}: {}", case.name, case.title);
     let folder = Folder::new()?;
-    let server = Server::start(case.kind(), case.cpus.1, &folder)?;
+    if case.kind.has_tls() {
+        Certificates::make(&folder, args)?;
+    }
+    let server = Server::start(case.kind, case.cpus.1, &folder)?;
     let start = |nth: usize| {
         let (peer, server) = (case.peers[nth], server.address(nth));
-        Proxy::start(peer, server, case.kind(), case.cpus.0, &folder, args)
+        Proxy::start(peer, server, case.kind, case.cpus.0, &folder, args)
     };
 
     // Memory is read from a fresh process each round: an allocator does not give back what it has had.
@@ -236,11 +262,12 @@ pub(crate) fn measure(case: &Case, args: &Args) -> Result<Measured, Fault> {
     let mut columns: Vec<Column> = case.peers.iter().map(|peer| Column::new(peer.name())).collect();
     for round in 0..=args.rounds() {
         for (at, column) in columns.iter_mut().enumerate() {
-            let values =
-                if fresh { work(case, &start(at)?, args) } else { work(case, &standing[at], args) }
-                    .map_err(|error| {
-                        format!("{}, {}: {error}", case.name, case.peers[at].name())
-                    })?;
+            let values = if fresh {
+                work(case, &start(at)?, &folder, args)
+            } else {
+                work(case, &standing[at], &folder, args)
+            }
+            .map_err(|error| format!("{}, {}: {error}", case.name, case.peers[at].name()))?;
             let warm_up = round == 0;
             eprintln!(
                 "  round {round}{} {:<14} {}",
@@ -275,14 +302,26 @@ fn shown(case: &Case, values: &[Option<f64>]) -> String {
 }
 
 /// One round of one peer: a value per metric, nothing where it has none.
-fn work(case: &Case, proxy: &Proxy, args: &Args) -> Result<Vec<Option<f64>>, Fault> {
+fn work(
+    case: &Case,
+    proxy: &Proxy,
+    folder: &Folder,
+    args: &Args,
+) -> Result<Vec<Option<f64>>, Fault> {
     let cpu = || proxy.running.as_ref().map(|running| running.cpu());
+    let certificates = Certificates::of(folder);
+    let client = |version, resumes| Client::new(&certificates, version, resumes);
     let before = cpu();
     let spent = || Some(cpu()?.saturating_sub(before?).as_secs_f64());
     match case.work {
         Work::Redis(arguments, ops) => {
             let ops = args.work(ops);
-            let rate = redis_benchmark(proxy.address, arguments, ops, case.cpus.1)?;
+            let authority = certificates.authority();
+            let mut arguments = arguments.to_vec();
+            if case.kind.has_tls() {
+                arguments.extend(["--tls", "--cacert", &authority]);
+            }
+            let rate = redis_benchmark(proxy.address, &arguments, ops, case.cpus.1)?;
             let each = spent().map(|cpu| cpu * 1e6 / ops as f64);
             Ok(if case.name == "pipeline" {
                 vec![Some(rate), each]
@@ -301,21 +340,35 @@ fn work(case: &Case, proxy: &Proxy, args: &Args) -> Result<Vec<Option<f64>>, Fau
             let per_gb = spent().map(|cpu| cpu * 1e3 / (bulk.bytes / 1e9));
             Ok(vec![per_gb, Some(bulk.bits_per_second / 1e9)])
         }
-        Work::Idle => idle(proxy, args),
+        Work::Idle => {
+            let client = case.kind.has_tls().then(|| client(&version::TLS13, false)).transpose()?;
+            idle(proxy, client.as_ref(), args)
+        }
+        Work::Handshakes(version, kind, count) => {
+            let client = client(version, kind == HandshakeKind::Resumed)?;
+            let count = args.work(count);
+            let rate = client.handshakes(proxy.address, count, kind)?;
+            Ok(vec![spent().map(|cpu| cpu * 1e6 / count as f64), Some(rate)])
+        }
+        Work::Download(bytes) => {
+            let client = client(&version::TLS13, false)?;
+            let (moved, rate) = client.download(proxy.address, args.work(bytes))?;
+            Ok(vec![spent().map(|cpu| cpu * 1e3 / (moved / 1e9)), Some(rate * 8.0 / 1e9)])
+        }
     }
 }
 
-fn idle(proxy: &Proxy, args: &Args) -> Result<Vec<Option<f64>>, Fault> {
+fn idle(proxy: &Proxy, client: Option<&Client>, args: &Args) -> Result<Vec<Option<f64>>, Fault> {
     const REST: Duration = Duration::from_secs(1);
     const SETTLE: Duration = Duration::from_secs(5);
     // What is made once, by the first connections, does not belong to each of them.
-    drop(Crowd::open(proxy.address, 50)?);
+    drop(Crowd::open(proxy.address, client, 50)?);
     std::thread::sleep(REST);
     let count = args.connections().min((descriptors().saturating_sub(200)) / 2);
     let private = || proxy.running.as_ref().map(|running| running.private_memory() as f64);
     let opened = || proxy.running.as_ref().map(|running| running.descriptors() as f64);
     let (user, files, kernel) = (private(), opened(), kernel_memory() as f64);
-    let crowd = Crowd::open(proxy.address, count)?;
+    let crowd = Crowd::open(proxy.address, client, count)?;
     std::thread::sleep(REST);
     let per = |after: f64, before: f64| (after - before) / crowd.len() as f64;
     let user = private().zip(user).map(|(after, before)| per(after, before) / 1000.0);

@@ -104,6 +104,7 @@ pub(crate) fn describe(args: &Args) -> Value {
             "tidegate": version(&args.tidegate, "--version"),
             "haproxy": version(&args.haproxy, "-v"),
             "nginx": version(Path::new("nginx"), "-v"),
+            "openssl": version(Path::new("openssl"), "version"),
             "redis": version(Path::new("redis-server"), "--version"),
             "iperf3": version(Path::new("iperf3"), "--version"),
         },

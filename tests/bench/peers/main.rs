@@ -11,7 +11,8 @@
 //!   disturbs all peers of a round alike, so ratios are taken **round by round** and then the median is shown, never the ratio of medians.
 //! - The steadiest figure on a small machine is the CPU time of the proxy's own processes (`utime + stime`, all threads,
 //!   children too) per operation: client and server are usually the bottleneck of the rate.
-//! - Clients and servers are real ones: redis-benchmark against redis-server, iperf3.
+//! - Clients and servers are real ones: redis-benchmark against redis-server, iperf3. Handshakes and downloads over TLS are made by a client of
+//!   ours, so that all are asked for the same key exchange and end in the same order.
 //! - Run by root, the proxies are started as `nobody`: the kernel is meaner to unprivileged users (pipe sizes), and production is unprivileged.
 //!
 //! It installs nothing; what is missing is named together with the package that has it. Bars (the project's own aims) are printed beside the
@@ -31,6 +32,7 @@ mod peers;
 mod process;
 mod report;
 mod servers;
+mod tls;
 
 use std::process::ExitCode;
 

@@ -12,7 +12,8 @@ use crate::Fault;
 use crate::args::Args;
 use crate::machine;
 use crate::process::{Cpus, Running};
-use crate::servers::{Folder, Kind, free_address, until_listening, until_pong};
+use crate::servers::{Folder, Kind, free_address, until_listening, until_pong, until_sealed_pong};
+use crate::tls::Certificates;
 
 /// Who is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +26,8 @@ pub(crate) enum Peer {
     TidegateFull,
     /// Ours with a bandwidth limit far away: paced, so never spliced.
     TidegatePaced,
+    /// Ours with passthrough: it reads the client's hello.
+    TidegatePassthrough,
     /// Ours with two workers.
     TidegateTwo,
     /// HAProxy with `option splice-auto`: it splices when it believes that it pays, which with a fast client is never.
@@ -45,6 +48,7 @@ impl Peer {
             Peer::Tidegate => "tidegate",
             Peer::TidegateFull => "tidegate-full",
             Peer::TidegatePaced => "tidegate-paced",
+            Peer::TidegatePassthrough => "tidegate-passthrough",
             Peer::TidegateTwo => "tidegate-2",
             Peer::Haproxy => "haproxy",
             Peer::HaproxySplice => "haproxy-splice",
@@ -89,12 +93,14 @@ impl Proxy {
         }
         let listen = free_address()?;
         let mut company = None;
+        let ends = (kind == Kind::Ended).then(|| Certificates::of(folder));
+        let ends = ends.as_ref();
         let (program, arguments, config): (PathBuf, Vec<&str>, String) = match peer {
             Peer::Haproxy | Peer::HaproxySplice | Peer::HaproxyPlain => {
-                (args.haproxy.clone(), vec!["-db", "-f"], haproxy(peer, listen, server))
+                (args.haproxy.clone(), vec!["-db", "-f"], haproxy(peer, listen, server, ends))
             }
             Peer::Nginx => {
-                ("nginx".into(), vec!["-e", "stderr", "-c"], nginx(listen, server, folder))
+                ("nginx".into(), vec!["-e", "stderr", "-c"], nginx(listen, server, folder, ends))
             }
             _ => {
                 let admin = free_address()?;
@@ -108,7 +114,11 @@ impl Proxy {
                     }
                     Peer::TidegatePaced => tidegate(1, listen, server, admin, PACED),
                     Peer::TidegateTwo => tidegate(2, listen, server, admin, ""),
-                    _ => tidegate(1, listen, server, admin, ""),
+                    Peer::TidegatePassthrough => tidegate(1, listen, server, admin, PASSED),
+                    _ => {
+                        let tls = ends.map(tidegate_ends).unwrap_or_default();
+                        tidegate(1, listen, server, admin, &tls)
+                    }
                 };
                 (args.tidegate.clone(), vec!["run", "--config"], config)
             }
@@ -122,13 +132,20 @@ impl Proxy {
         match kind {
             Kind::Redis => until_pong(listen, &mut running, &log),
             Kind::Iperf => until_listening(listen, &mut running, &log),
+            Kind::Ended | Kind::Passed => until_sealed_pong(listen, folder, &mut running, &log),
         }
         .map_err(|error| format!("{}: {error}", peer.name()))?;
         Ok(Proxy { address: listen, running: Some(running), _company: company })
     }
 }
 
-fn haproxy(peer: Peer, listen: SocketAddr, server: SocketAddr) -> String {
+fn haproxy(
+    peer: Peer,
+    listen: SocketAddr,
+    server: SocketAddr,
+    ends: Option<&Certificates>,
+) -> String {
+    let tls = ends.map(|ends| format!(" ssl crt {}", ends.both())).unwrap_or_default();
     // Two descriptors per connection must fit under the limit, or HAProxy does not start.
     let maxconn = machine::descriptors().saturating_sub(300).clamp(1000, 20_000) / 2;
     let splice = match peer {
@@ -139,20 +156,45 @@ fn haproxy(peer: Peer, listen: SocketAddr, server: SocketAddr) -> String {
     format!(
         "global\n  nbthread 1\n  maxconn {maxconn}\n  maxpipes 64\n\
          defaults\n  mode tcp\n  timeout connect 2s\n  timeout client 10m\n  timeout server 10m\n  {splice}\n\
-         listen bench\n  bind {listen} backlog 4096\n  server backend {server}\n"
+         listen bench\n  bind {listen} backlog 4096{tls}\n  server backend {server}\n"
     )
 }
 
-fn nginx(listen: SocketAddr, server: SocketAddr, folder: &Folder) -> String {
+fn nginx(
+    listen: SocketAddr,
+    server: SocketAddr,
+    folder: &Folder,
+    ends: Option<&Certificates>,
+) -> String {
+    let (ssl, files) = match ends {
+        None => ("", String::new()),
+        Some(ends) => (" ssl", nginx_ends(ends)),
+    };
     let connections = machine::descriptors().saturating_sub(50);
     let pid = folder.path(&format!("nginx-{}.pid", listen.port()));
     format!(
         "load_module modules/ngx_stream_module.so;\ndaemon off;\nworker_processes 1;\npid {};\nerror_log stderr error;\n\
          events {{ worker_connections {connections}; }}\n\
-         stream {{ server {{ listen {listen} backlog=4096; proxy_pass {server}; proxy_timeout 10m; }} }}\n",
+         stream {{ server {{ listen {listen} backlog=4096{ssl}; {files}proxy_pass {server}; proxy_timeout 10m; }} }}\n",
         pid.display()
     )
 }
+
+/// Its default has no TLS 1.3 yet.
+fn nginx_ends(ends: &Certificates) -> String {
+    format!(
+        "ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {}; ssl_certificate_key {}; ",
+        ends.certificate(),
+        ends.key()
+    )
+}
+
+fn tidegate_ends(ends: &Certificates) -> String {
+    format!("\n    tls: {{ cert: \"{}\", key: \"{}\" }}", ends.certificate(), ends.key())
+}
+
+/// TLS that is none of our business, but for its hello.
+const PASSED: &str = "\n    tls: { mode: passthrough }";
 
 /// Far above what this machine moves, so that only the cost of asking is measured.
 const PACED: &str = "

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::Fault;
 use crate::process::{Cpus, Running};
+use crate::tls::{Certificates, Client};
 
 /// How long a server or a proxy may take to answer after its start.
 const START: Duration = Duration::from_secs(10);
@@ -62,6 +63,17 @@ pub(crate) enum Kind {
     Redis,
     /// `iperf3 -s`.
     Iperf,
+    /// redis-server, with TLS that ends at the proxy.
+    Ended,
+    /// redis-server, with TLS that it ends itself.
+    Passed,
+}
+
+impl Kind {
+    /// Whether clients speak TLS.
+    pub(crate) fn has_tls(self) -> bool {
+        matches!(self, Kind::Ended | Kind::Passed)
+    }
 }
 
 /// A server that runs.
@@ -77,7 +89,7 @@ impl Server {
     pub(crate) fn address(&self, nth: usize) -> SocketAddr {
         match self.kind {
             Kind::Iperf => self.address,
-            Kind::Redis => {
+            _ => {
                 let last = u8::try_from(1 + nth % REDIS_ADDRESSES).unwrap_or(1);
                 SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), self.address.port()))
             }
@@ -88,8 +100,11 @@ impl Server {
     pub(crate) fn start(kind: Kind, cpus: Cpus, folder: &Folder) -> Result<Server, Fault> {
         let address = free_address()?;
         let port = address.port().to_string();
-        let (program, args): (&str, Vec<&str>) = match kind {
-            Kind::Redis => (
+        let certificates = Certificates::of(folder);
+        let files = [certificates.certificate(), certificates.key(), certificates.authority()];
+        let (program, mut args): (&str, Vec<&str>) = match kind {
+            Kind::Iperf => ("iperf3", ["-s", "-B", "127.0.0.1", "-p", &port].to_vec()),
+            _ => (
                 "redis-server",
                 [
                     "--bind",
@@ -99,8 +114,6 @@ impl Server {
                     "127.0.0.4",
                     "127.0.0.5",
                     "127.0.0.6",
-                    "--port",
-                    &port,
                     "--save",
                     "",
                     "--appendonly",
@@ -114,12 +127,22 @@ impl Server {
                 ]
                 .to_vec(),
             ),
-            Kind::Iperf => ("iperf3", ["-s", "-B", "127.0.0.1", "-p", &port].to_vec()),
         };
+        match kind {
+            Kind::Iperf => {}
+            Kind::Redis | Kind::Ended => args.extend(["--port", &port]),
+            Kind::Passed => {
+                let [certificate, key, authority] = &files;
+                args.extend(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"]);
+                args.extend(["--tls-cert-file", certificate, "--tls-key-file", key]);
+                args.extend(["--tls-ca-cert-file", authority]);
+            }
+        }
         let log = folder.path(&format!("{program}-{port}.log"));
         let mut running = Running::start(Path::new(program), &args, cpus, false, &log)?;
         match kind {
-            Kind::Redis => until_pong(address, &mut running, &log)?,
+            Kind::Redis | Kind::Ended => until_pong(address, &mut running, &log)?,
+            Kind::Passed => until_sealed_pong(address, folder, &mut running, &log)?,
             // A probe would be taken for a test that never begins, so its listening socket is looked up instead.
             Kind::Iperf => until(&mut running, &log, || listens(address.port()))?,
         }
@@ -134,6 +157,17 @@ pub(crate) fn until_pong(
     log: &Path,
 ) -> Result<(), Fault> {
     until(running, log, || ping(address).is_ok())
+}
+
+/// As [`until_pong`], over TLS.
+pub(crate) fn until_sealed_pong(
+    address: SocketAddr,
+    folder: &Folder,
+    running: &mut Running,
+    log: &Path,
+) -> Result<(), Fault> {
+    let client = Client::new(&Certificates::of(folder), &rustls::version::TLS13, false)?;
+    until(running, log, || client.open(address).is_ok())
 }
 
 /// Waits until something listens at `address`.
