@@ -81,7 +81,7 @@ impl Certificates {
     }
 }
 
-/// Opens TLS connections, all by the same version, group (X25519) and preference of ciphers.
+/// Opens TLS connections, all by the same version and the same preference of groups (X25519) and ciphers.
 pub(crate) struct Client(Arc<ClientConfig>);
 
 impl Client {
@@ -94,8 +94,9 @@ impl Client {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(certificates.authority())?)?;
         let mut provider = aws_lc_rs::default_provider();
-        // What OpenSSL 3.0 has too: else ours alone would be asked for a post-quantum exchange.
-        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
+        // What OpenSSL 3.0 has too: else ours alone would be asked for a post-quantum exchange. P-256 is
+        // the certificate's, without which OpenSSL takes no TLS 1.2.
+        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1];
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[version])?
             .with_root_certificates(roots)
