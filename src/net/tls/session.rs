@@ -213,7 +213,11 @@ impl Session {
             self.early = self.early.split_off(n);
             return Poll::Ready(Ok(n));
         }
-        let most = most.saturating_add(self.partial.len()).max(WHOLE_RECORD).min(buf.len());
+        let most = most
+            .saturating_add(self.partial.len())
+            .max(WHOLE_RECORD)
+            .min(buf.len())
+            .min(OTHER_SIZE);
         loop {
             if self.peer_ended {
                 return Poll::Ready(Ok(0));
@@ -223,14 +227,17 @@ impl Session {
                 let error = Error::General("a message longer than any may be".to_owned());
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             }
-            let mut read = ReadBuf::new(&mut buf[have..most]);
-            ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
-            let came = read.filled().len();
-            if came == 0 {
-                return Poll::Ready(Ok(0));
-            }
-            buf[..have].copy_from_slice(&self.partial);
-            let plain = self.open(&mut buf[..have + came], stream)?;
+            let plain = OTHER.with_borrow_mut(|sealed| {
+                let mut read = ReadBuf::new(&mut sealed[have..most]);
+                ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+                match read.filled().len() {
+                    0 => Poll::Ready(Ok(None)),
+                    came => {
+                        Poll::Ready(self.open(&mut sealed[..have + came], stream, buf).map(Some))
+                    }
+                }
+            });
+            let Some(plain) = ready!(plain)? else { return Poll::Ready(Ok(0)) };
             // What is to be said in answer; when the socket is full, the other direction sends it.
             let _ = self.poll_flush(cx, stream)?;
             if plain > 0 {
@@ -239,18 +246,22 @@ impl Session {
         }
     }
 
-    /// Opens the records of `bytes`, their plaintext to the front; keeps what is no whole record.
-    fn open(&mut self, bytes: &mut [u8], stream: &TcpStream) -> io::Result<usize> {
-        OTHER.with_borrow_mut(|opened| {
-            let mut plain = 0;
-            let (used, _) = self.advance(bytes, stream, &mut |piece| {
-                opened[plain..plain + piece.len()].copy_from_slice(piece);
-                plain += piece.len();
-            })?;
-            self.keep(&bytes[used..]);
-            bytes[..plain].copy_from_slice(&opened[..plain]);
-            Ok(plain)
-        })
+    /// Opens the records of `sealed`, their plaintext to the front of `opened`, which is no shorter; keeps
+    /// what is no whole record. What was kept from before goes to the front of `sealed` first.
+    fn open(
+        &mut self,
+        sealed: &mut [u8],
+        stream: &TcpStream,
+        opened: &mut [u8],
+    ) -> io::Result<usize> {
+        sealed[..self.partial.len()].copy_from_slice(&self.partial);
+        let mut plain = 0;
+        let (used, _) = self.advance(sealed, stream, &mut |piece| {
+            opened[plain..plain + piece.len()].copy_from_slice(piece);
+            plain += piece.len();
+        })?;
+        self.keep(&sealed[used..]);
+        Ok(plain)
     }
 
     /// Seals and writes `bytes`; what was sealed counts as taken, what the socket did not take of it
