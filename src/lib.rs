@@ -13,6 +13,20 @@
 //! 1  balance  health  traffic  crdt                    pure decisions
 //! 0  base                       words that all rooms share
 //! ```
+//!
+//! # Use from Rust
+//!
+//! The program is a thin shell around this library. What others may want of it without a node:
+//!
+//! - [`Balancer`]: connections that you have accepted, spread over backends with health checks,
+//!   limits per client and retries;
+//! - [`traffic::Limiter`]: a rate limit per client in bounded memory, without runtime or clock;
+//! - [`net::relay`] and [`net::relay_legs`]: bytes both ways between two sockets, with TLS or
+//!   without, in bulk by `splice(2)`;
+//! - [`net::tls::Terminator`]: TLS with clients, and who they are by their certificates.
+//!
+//! `docs/library.md` walks through them, and `examples/balancer.rs` is a whole small program.
+//! Linux only.
 
 pub mod base;
 
@@ -28,7 +42,14 @@ pub mod upstream;
 
 pub mod proxy;
 
+pub use proxy::{BalanceError, Balancer, BalancerBuilder, Served, StartError};
+
 pub mod admin;
 pub mod config;
 
 pub mod node;
+
+/// So that its code is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+struct LibraryPage;

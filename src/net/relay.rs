@@ -52,6 +52,9 @@ pub struct Terms<'a> {
     pub upload: [Option<&'a Pacer>; 2],
     /// Pace what the client gets.
     pub download: [Option<&'a Pacer>; 2],
+    /// One task awaits the relay from its beginning to its end, which spares asking the timer every
+    /// time. Without it the relay may also begin in one task and go on in another.
+    pub one_task: bool,
 }
 
 /// One of the two ends of a relay.
@@ -91,10 +94,49 @@ pub trait Meter {
     fn moved(&self, up: u64, down: u64);
 }
 
+/// Hears nothing.
+impl Meter for () {
+    fn moved(&self, _: u64, _: u64) {}
+}
+
 /// Carries bytes between `client` and `upstream` until both have ended, one failed or nothing moved
 /// for too long. Dropping the future cuts the relay; the streams are the caller's to close.
 ///
-/// Must be awaited on a current-thread runtime: buffers and pipes belong to the thread.
+/// To be awaited on any tokio runtime, the multi-threaded one included: the relay borrows buffers
+/// and empty pipes of whichever thread polls it, keeps what it could not pass on, and nothing of a
+/// thread between two polls. Its future is `Send` where the meter is `Sync`. Cheapest is a
+/// current-thread runtime per core, for sockets then never change their thread.
+///
+/// ```
+/// use tidegate::net::{End, Side, Terms, relay};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use tokio::net::{TcpListener, TcpStream};
+///
+/// # #[tokio::main]
+/// # async fn main() -> std::io::Result<()> {
+/// let (front, back) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
+/// let mut client = TcpStream::connect(front.local_addr()?).await?;
+/// let mut accepted = front.accept().await?.0;
+/// let mut upstream = TcpStream::connect(back.local_addr()?).await?;
+/// let mut server = back.accept().await?.0;
+///
+/// let relaying = tokio::spawn(async move {
+///     relay(&mut accepted, &mut upstream, Terms::default(), &()).await
+/// });
+/// client.write_all(b"question").await?;
+/// client.shutdown().await?;
+/// let mut asked = String::new();
+/// server.read_to_string(&mut asked).await?;
+/// assert_eq!(asked, "question");
+/// server.write_all(b"answer").await?;
+/// drop(server);
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer).await?;
+/// assert_eq!(answer, "answer");
+/// assert!(matches!(relaying.await?, End::Done { first: Side::Client }));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// Not an `async fn`, which would keep its arguments a second time as long as the relay lives.
 pub fn relay<'a, M: Meter>(
@@ -147,6 +189,7 @@ struct Ways<'a, M: Meter> {
     told_at: Instant,
     told: (u64, u64),
     timer_runs: bool,
+    one_task: bool,
     first_end: Option<Side>,
     /// A write towards this side failed; what it had sent before is still passed on.
     broken: Option<(Side, io::Error)>,
@@ -165,6 +208,7 @@ impl<'a, M: Meter> Ways<'a, M> {
             told_at: now,
             told: (0, 0),
             timer_runs: false,
+            one_task: terms.one_task,
             first_end: None,
             broken: None,
             meter,
@@ -277,8 +321,8 @@ impl<'a, M: Meter> Ways<'a, M> {
         timer: Pin<&mut Option<Sleep>>,
     ) -> Poll<End> {
         let Some(mut timer) = timer.as_pin_mut() else { return Poll::Pending };
-        // Once polled it holds our waker, and need not be asked until it has rung.
-        if self.timer_runs && !timer.is_elapsed() {
+        // Once polled it holds the task's waker, and need not be asked until it has rung.
+        if self.one_task && self.timer_runs && !timer.is_elapsed() {
             return Poll::Pending;
         }
         self.timer_runs = true;

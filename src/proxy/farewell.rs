@@ -11,13 +11,12 @@ use tokio::time::timeout;
 use crate::net::Leg;
 
 use super::outcome::Outcome;
-use super::worker::Worker;
 
 /// How long a refused client may take to go.
 const LINGER: Duration = Duration::from_millis(500);
 /// What it may still send.
 const LINGER_BYTES: usize = 64 * 1024;
-/// Refused clients that linger at once, per worker; beyond, they are closed without waiting, or a
+/// Refused clients that linger at once, per worker or library balancer; beyond, they are closed without waiting, or a
 /// flood of refused clients would take the descriptors of the welcome ones.
 const MOST_LINGERING: u32 = 256;
 
@@ -45,19 +44,19 @@ impl Refusal {
         Refusal { leg: leg.into(), manner: Manner::Reset, outcome }
     }
 
-    /// Says it to the client.
+    /// Says it to the client. `lingering` counts those who linger.
     ///
     /// Closing a socket while received bytes lie in it unread, or before more of them come, turns
     /// the close into a reset. So an orderly close says the end first and then reads for a moment
     /// whatever the client had sent without knowing.
-    pub(super) async fn say(self, worker: &Worker) {
+    pub(super) async fn say(self, lingering: &AtomicU32) {
         match self.manner {
             Manner::Reset => {
                 // A socket that cannot be told is gone already.
                 let _ = SockRef::from(self.leg.socket()).set_linger(Some(Duration::ZERO));
             }
             Manner::Close => {
-                let Some(_place) = Lingering::enter(&worker.lingering) else { return };
+                let Some(_place) = Lingering::enter(lingering) else { return };
                 // Boxed: refusing is short, and would make every connection's future larger.
                 let _ = timeout(LINGER, Box::pin(end(self.leg))).await;
             }
@@ -86,11 +85,8 @@ struct Lingering<'a>(&'a AtomicU32);
 
 impl<'a> Lingering<'a> {
     fn enter(count: &'a AtomicU32) -> Option<Self> {
-        // One thread enters and leaves: no race to lose.
-        if count.load(Relaxed) >= MOST_LINGERING {
-            return None;
-        }
-        count.fetch_add(1, Relaxed);
+        let more = |now| (now < MOST_LINGERING).then_some(now + 1);
+        count.fetch_update(Relaxed, Relaxed, more).ok()?;
         Some(Lingering(count))
     }
 }

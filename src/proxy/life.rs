@@ -91,7 +91,7 @@ pub(super) fn live(accepted: Accepted, mut tale: Tale) -> impl Future<Output = (
             Ok(Ok(outcome)) => tale.tell(outcome),
             Ok(Err(refusal)) => {
                 tale.tell(refusal.outcome);
-                let _ = place.unless(pin!(refusal.say(&tale.door.worker))).await;
+                let _ = place.unless(pin!(refusal.say(&tale.door.worker.lingering))).await;
             }
             Err(Why::Shutdown) => tale.tell(Outcome::new(Reason::ShutdownCut, Side::Proxy)),
             Err(Why::Ban) => tale.tell(Outcome::new(Reason::BanCut, Side::Proxy)),
@@ -216,7 +216,7 @@ impl Client {
 }
 
 /// The limiter's decision; a strict one may have to ask another node first, for some milliseconds.
-async fn decide(limiter: &Limiter, client: Subject<'_>) -> Decision {
+pub(super) async fn decide(limiter: &Limiter, client: Subject<'_>) -> Decision {
     match limiter.admit(client, time::now()) {
         // Boxed, as waiting is rare.
         Decision::Ask(ask) => {
@@ -526,6 +526,7 @@ impl Leased {
                 keepalive: Some(&tale.rule.pool.plan().tcp.keepalive),
                 upload: [upload, lease.upload()],
                 download: [download, lease.download()],
+                one_task: true,
             };
             let end = match (client, upstream) {
                 (Leg::Bare(client), Leg::Bare(upstream)) => {

@@ -7,10 +7,12 @@
 //!            └─ Tale ──▶ RuleStats, AccessLog
 //! ```
 //!
-//! `life` tells a connection's way in one short function.
+//! `life` tells a connection's way in one short function. `balancer` is the same way for programs
+//! that accept their connections themselves.
 
 mod accept;
 pub mod access_log;
+pub mod balancer;
 mod cut;
 mod farewell;
 mod greeting;
@@ -24,6 +26,7 @@ mod worker;
 mod workers;
 
 pub use access_log::AccessLog;
+pub use balancer::{BalanceError, Balancer, BalancerBuilder, Served, StartError};
 pub use outcome::{Level, Outcome, Reason, Side};
 pub use plan::{AccessLogFormat, AccessLogOutput, AccessLogPlan, RulePlan};
 pub use rule::{Rule, RuleTls, Snapshot};

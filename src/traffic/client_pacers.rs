@@ -15,7 +15,7 @@ use super::holdings::CapKey;
 use super::pacer::Pacer;
 use super::plan::Rates;
 use super::shared_pace::SharedPace;
-use crate::base::LimitId;
+use crate::base::{KeyHash, LimitId, stable_hash};
 
 const SHARDS: usize = 64;
 
@@ -26,8 +26,29 @@ pub struct ClientPacers {
     /// When all nodes share the rates: the rule's id, and the salt of keys.
     over: Option<(Arc<SharedPace>, LimitId, u64)>,
     ipv6_prefix: u8,
-    clients: Box<[Mutex<HashMap<IpAddr, Shared>>]>,
+    clients: Box<[Mutex<HashMap<Whose, Shared>>]>,
     hash: RandomState,
+}
+
+/// Whose connections share pacers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Whose {
+    /// As [`client_key`] cuts it.
+    Address(IpAddr),
+    /// A client's identity.
+    Name(Arc<str>),
+}
+
+impl Whose {
+    fn hash(&self, salt: u64) -> KeyHash {
+        match self {
+            Whose::Address(address) => client_hash(*address, salt),
+            // Salted again, so that no name is ever taken for an address.
+            Whose::Name(name) => {
+                KeyHash(stable_hash(stable_hash(salt, b"identity"), name.as_bytes()))
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -46,7 +67,7 @@ struct Pace {
 #[derive(Debug)]
 pub struct ClientPace {
     pace: Pace,
-    client: IpAddr,
+    client: Whose,
     of: Arc<ClientPacers>,
 }
 
@@ -71,7 +92,7 @@ impl ClientPacers {
     fn pacer(
         &self,
         rate: Option<NonZeroU64>,
-        client: IpAddr,
+        client: &Whose,
         way: &str,
         now: Instant,
     ) -> Option<Arc<Pacer>> {
@@ -80,19 +101,27 @@ impl ClientPacers {
             None => Arc::new(Pacer::new(rate, now)),
             Some((all, rule, salt)) => {
                 let limit = rule.part("client").part(way);
-                all.pacer(CapKey { limit, key: client_hash(client, *salt) }, rate, now)
+                all.pacer(CapKey { limit, key: client.hash(*salt) }, rate, now)
             }
         })
     }
 
     /// The pacers of `client`, made when this is its only connection.
     pub fn of(self: &Arc<Self>, client: IpAddr, now: Instant) -> ClientPace {
-        let client = client_key(client, self.ipv6_prefix);
-        let mut clients = self.shard(client).lock();
-        let shared = clients.entry(client).or_insert_with(|| {
+        self.share(Whose::Address(client_key(client, self.ipv6_prefix)), now)
+    }
+
+    /// The pacers of the client called `name`, wherever it is.
+    pub fn of_name(self: &Arc<Self>, name: &str, now: Instant) -> ClientPace {
+        self.share(Whose::Name(name.into()), now)
+    }
+
+    fn share(self: &Arc<Self>, client: Whose, now: Instant) -> ClientPace {
+        let mut clients = self.shard(&client).lock();
+        let shared = clients.entry(client.clone()).or_insert_with(|| {
             let pace = Pace {
-                upload: self.pacer(self.rates.upload, client, "upload", now),
-                download: self.pacer(self.rates.download, client, "download", now),
+                upload: self.pacer(self.rates.upload, &client, "upload", now),
+                download: self.pacer(self.rates.download, &client, "download", now),
             };
             Shared { pace, connections: 0 }
         });
@@ -105,7 +134,7 @@ impl ClientPacers {
         self.clients.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn shard(&self, client: IpAddr) -> &Mutex<HashMap<IpAddr, Shared>> {
+    fn shard(&self, client: &Whose) -> &Mutex<HashMap<Whose, Shared>> {
         &self.clients[self.hash.hash_one(client) as usize % SHARDS]
     }
 }
@@ -124,7 +153,7 @@ impl ClientPace {
 
 impl Drop for ClientPace {
     fn drop(&mut self) {
-        let mut clients = self.of.shard(self.client).lock();
+        let mut clients = self.of.shard(&self.client).lock();
         if let Some(shared) = clients.get_mut(&self.client) {
             shared.connections -= 1;
             if shared.connections == 0 {
@@ -156,6 +185,18 @@ mod tests {
         assert_eq!(same.upload().unwrap().wait(now), Duration::from_secs(1));
         assert_eq!(other.upload().unwrap().wait(now), Duration::ZERO);
         assert!(one.download().is_none());
+    }
+
+    #[test]
+    fn connections_of_one_name_share_a_pacer_wherever_they_come_from() {
+        let (pacers, now) = (pacers(), now());
+        let one = pacers.of_name("client.a", now);
+        let (same, other) = (pacers.of_name("client.a", now), pacers.of_name("client.b", now));
+        one.upload().unwrap().charge(1000, now);
+        assert_eq!(same.upload().unwrap().wait(now), Duration::from_secs(1));
+        assert_eq!(other.upload().unwrap().wait(now), Duration::ZERO);
+        drop((one, same, other));
+        assert_eq!(pacers.clients(), 0);
     }
 
     #[test]

@@ -56,7 +56,44 @@ const WHOLE: u32 = 1 << 16;
 /// When who is refused whatever the bucket says should come again.
 const DENIED: Duration = Duration::from_secs(1);
 
-/// One rate limit, shared by all workers.
+/// One rate limit, shared by all workers. Of itself it is one process's: what it shares with other
+/// nodes goes through [`Limits`](super::Limits).
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use tidegate::base::{LimitId, RuleName};
+/// use tidegate::traffic::{
+///     Action, Algorithm, Decision, LimitKey, LimitPlan, LimitScope, Limiter, Quota, Sharing,
+///     Subject,
+/// };
+///
+/// let plan = LimitPlan {
+///     id: LimitId::of_rule(&RuleName::from("logins")),
+///     algorithm: Algorithm::TokenBucket(Quota::new(10.0, 2.0).expect("a rate above zero")),
+///     scope: LimitScope::Node,
+///     key: LimitKey::Identity,
+///     action: Action::Reject,
+///     ipv6_prefix: 64,
+///     exempt: Vec::new(),
+///     shadow: false,
+///     max_keys: 1024,
+///     sharing: Sharing::default(),
+/// };
+/// let now = Instant::now();
+/// // Keep both numbers secret: they decide who shares memory with whom.
+/// let limiter = Limiter::new(plan, 1, 2, now);
+/// let subject = |identity| Subject { address: [192, 0, 2, 1].into(), identity: Some(identity) };
+///
+/// assert_eq!(limiter.admit(subject("client.a"), now), Decision::Admit);
+/// assert_eq!(limiter.admit(subject("client.a"), now), Decision::Admit);
+/// let Decision::Refuse { retry_after } = limiter.admit(subject("client.a"), now) else {
+///     panic!("over the burst");
+/// };
+/// assert!(retry_after <= Duration::from_millis(100));
+/// assert_eq!(limiter.admit(subject("client.b"), now), Decision::Admit);
+/// assert_eq!(limiter.admit(subject("client.a"), now + retry_after), Decision::Admit);
+/// ```
 pub struct Limiter {
     plan: LimitPlan,
     meter: Meter,

@@ -1,5 +1,6 @@
 //! What a rule asks of its backends, as meant.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +80,18 @@ impl BackendPlan {
             tls: None,
             routed: false,
         }
+    }
+}
+
+impl From<Endpoint> for BackendPlan {
+    fn from(address: Endpoint) -> Self {
+        BackendPlan::new(address)
+    }
+}
+
+impl From<SocketAddr> for BackendPlan {
+    fn from(address: SocketAddr) -> Self {
+        BackendPlan::new(address)
     }
 }
 

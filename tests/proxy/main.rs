@@ -4,6 +4,8 @@
 mod support;
 
 mod ending;
+mod library;
+mod library_tls;
 mod limits;
 mod log;
 mod many;

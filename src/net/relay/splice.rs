@@ -9,6 +9,8 @@ use std::cell::RefCell;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::net::TcpStream;
 
@@ -26,13 +28,16 @@ pub(super) struct Pipe {
     read: PipeReader,
     write: PipeWriter,
     held: usize,
+    /// [`Pool::open`] of the thread that it counts for.
+    home: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
 struct Pool {
     spare: Vec<Pipe>,
-    /// Spare and lent.
-    open: usize,
+    /// Spare and lent. Pipes hold it as well: a relay may have moved to another thread while bytes
+    /// lay in one.
+    open: Arc<AtomicUsize>,
     /// The kernel (or a sandbox) knows no splice between pipes and sockets.
     refused: bool,
 }
@@ -47,27 +52,21 @@ pub(super) fn take() -> Option<Pipe> {
         if let Some(pipe) = pool.spare.pop() {
             return Some(pipe);
         }
-        if pool.refused || pool.open >= MOST_OPEN {
+        if pool.refused || pool.open.load(Relaxed) >= MOST_OPEN {
             return None;
         }
-        let pipe = Pipe::open()?;
-        pool.open += 1;
-        Some(pipe)
+        Pipe::open(&pool.open)
     })
 }
 
-/// Takes an empty pipe back.
-pub(super) fn give_back(pipe: Pipe) {
+/// Takes an empty pipe back, also one of another thread.
+pub(super) fn give_back(mut pipe: Pipe) {
     debug_assert_eq!(pipe.held, 0, "bytes of one connection must never reach another");
-    let surplus = POOL.with_borrow_mut(|pool| {
-        if pool.spare.len() >= MOST_SPARE || pool.refused {
-            return Some(pipe);
+    POOL.with_borrow_mut(|pool| {
+        if pool.spare.len() < MOST_SPARE && !pool.refused && pipe.moves_to(&pool.open) {
+            pool.spare.push(pipe);
         }
-        pool.spare.push(pipe);
-        None
     });
-    // Dropped out here, for a pipe that is dropped tells the pool.
-    drop(surplus);
 }
 
 /// Whether `error` says that splice cannot be used here at all; it is not tried again.
@@ -83,7 +82,7 @@ pub(super) fn is_refused(error: &io::Error) -> bool {
 }
 
 impl Pipe {
-    fn open() -> Option<Pipe> {
+    fn open(home: &Arc<AtomicUsize>) -> Option<Pipe> {
         let (read, write) = io::pipe().ok()?;
         let fd = write.as_raw_fd();
         // EPERM over the user's soft limit is no fault: the size got decides.
@@ -93,7 +92,23 @@ impl Pipe {
             libc::fcntl(fd, libc::F_GETPIPE_SZ)
         };
         let enough = usize::try_from(size).is_ok_and(|size| size >= LEAST_SIZE);
-        enough.then(|| Pipe { read, write, held: 0 })
+        enough.then(|| {
+            home.fetch_add(1, Relaxed);
+            Pipe { read, write, held: 0, home: Arc::clone(home) }
+        })
+    }
+
+    /// Counts for `home` from now on; `false` when no more pipes may.
+    fn moves_to(&mut self, home: &Arc<AtomicUsize>) -> bool {
+        if Arc::ptr_eq(&self.home, home) {
+            return true;
+        }
+        if home.load(Relaxed) >= MOST_OPEN {
+            return false;
+        }
+        home.fetch_add(1, Relaxed);
+        std::mem::replace(&mut self.home, Arc::clone(home)).fetch_sub(1, Relaxed);
+        true
     }
 
     /// Bytes in the pipe.
@@ -122,12 +137,7 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        // Fails only while the thread ends, when nobody counts any more.
-        let _ = POOL.try_with(|pool| {
-            if let Ok(mut pool) = pool.try_borrow_mut() {
-                pool.open = pool.open.saturating_sub(1);
-            }
-        });
+        self.home.fetch_sub(1, Relaxed);
     }
 }
 
@@ -150,7 +160,7 @@ fn splice(from: RawFd, to: RawFd, most: usize) -> io::Result<usize> {
 /// Pipes of this thread, and how many of them are not lent.
 #[cfg(test)]
 pub(super) fn open_and_spare() -> (usize, usize) {
-    POOL.with_borrow(|pool| (pool.open, pool.spare.len()))
+    POOL.with_borrow(|pool| (pool.open.load(Relaxed), pool.spare.len()))
 }
 
 /// Bytes that the peer has not acknowledged yet; 0 when that cannot be told.

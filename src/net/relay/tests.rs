@@ -341,6 +341,45 @@ async fn the_backend_s_socket_gets_keepalive_when_the_relay_lasts() {
     }
 }
 
+/// What a library asks of a relay: awaited on a runtime whose tasks change threads.
+#[tokio::test]
+async fn a_relay_may_move_to_another_thread() {
+    fn is_send<T: Send>(_: &T) {}
+    let ((_client, near), (far, _server)) = (pair().await, pair().await);
+    let (mut near, mut far) = (Leg::from(near), Leg::from(far));
+    is_send(&relay_legs(&mut near, &mut far, Terms::default(), &()));
+}
+
+#[tokio::test]
+async fn a_relay_that_goes_on_in_another_task_still_hears_its_timer() {
+    let ((_client, mut near), (mut far, _server)) = (pair().await, pair().await);
+    let terms = Terms { idle_timeout: Duration::from_millis(100), ..Terms::default() };
+    let mut relay = Box::pin(relay(&mut near, &mut far, terms, &()));
+    let mut before = Context::from_waker(std::task::Waker::noop());
+    assert!(relay.as_mut().poll(&mut before).is_pending());
+    let end = timeout(SOON, relay).await.expect("the timer woke the task before");
+    assert!(matches!(end, End::Idle), "{end:?}");
+}
+
+#[test]
+fn a_pipe_counts_for_the_thread_that_has_it() {
+    let before = splice::open_and_spare().0;
+    let pipe = splice::take().unwrap();
+    let (lent, spare) = splice::open_and_spare();
+    std::thread::spawn(move || {
+        splice::give_back(pipe);
+        assert_eq!(splice::open_and_spare(), (1, 1));
+        let pipe = splice::take();
+        assert_eq!(splice::open_and_spare(), (1, 0));
+        drop(pipe);
+        assert_eq!(splice::open_and_spare(), (0, 0));
+    })
+    .join()
+    .unwrap();
+    let left = (lent - 1, spare);
+    assert_eq!(splice::open_and_spare(), left, "{before} before it was lent");
+}
+
 /// Memory per connection is a bar of ours; this is the relay's share of it.
 #[tokio::test]
 async fn a_relay_at_rest_is_small() {
