@@ -119,7 +119,12 @@ async fn terminated(
     let server_name = match hello {
         Ok(hello) => hello.server_name,
         Err(HelloFault::NotTls) => return Err(Outcome::new(Reason::NotTls, Side::Client)),
-        // What is wrong there is rustls's to judge, and to say to the client.
+        // rustls ends such a one without a word.
+        Err(HelloFault::TooLarge) => {
+            say_alert(stream, DECODE_ERROR);
+            return Err(Outcome::new(Reason::TlsFailed, Side::Client));
+        }
+        // What else is wrong there is rustls's to judge, and to say to the client.
         Err(_) => None,
     };
     let session = terminator.accept(stream, std::mem::take(peeked)).await;

@@ -5,6 +5,7 @@ mod acts;
 mod certificates;
 mod cluster;
 mod ending;
+mod hello;
 mod keys;
 mod pages;
 mod reload;
