@@ -1,45 +1,15 @@
 //! Programs that others wrote, through a node.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::backend::Backend;
 use crate::harness::host::Host;
 use crate::harness::node::{Node, SOON};
-use crate::harness::{Need, free_port, report, run, try_run, turn, until};
-
-/// A foreign server, killed on drop.
-struct Server(Child, SocketAddr);
-
-impl Server {
-    /// Starts a program that is to listen on loopback; `arguments` take the port.
-    fn start(program: &str, arguments: impl FnOnce(&str) -> Vec<String>) -> Server {
-        let address = loopback();
-        let child = Command::new(program)
-            .args(arguments(&address.port().to_string()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{program}: {error}"));
-        let server = Server(child, address);
-        until(program, SOON, || TcpStream::connect(address).ok());
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn loopback() -> SocketAddr {
-    let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    SocketAddr::new(ip, free_port(ip))
-}
+use crate::harness::server::{Server, loopback};
+use crate::harness::{Need, report, run, try_run, turn, until};
 
 /// A node with one rule, and where it listens.
 fn in_front_of(backend: SocketAddr) -> (Node, SocketAddr) {
@@ -58,7 +28,7 @@ fn redis_benchmark_runs_through_a_node_without_an_error() {
     let redis = Server::start("redis-server", |port| {
         list(&format!("--bind 127.0.0.1 --port {port} --save  --appendonly no"))
     });
-    let (node, web) = in_front_of(redis.1);
+    let (node, web) = in_front_of(redis.address);
     for pipeline in ["1", "16"] {
         let port = web.port().to_string();
         let options =
@@ -127,7 +97,7 @@ fn iperf3_moves_bulk_both_ways() {
     // iperf3 takes one client at a time, and a health check is a client.
     let body = format!(
         "rules: [{{ name: web, listen: \"{web}\", backends: [\"{}\"], health_check: {{ type: none }} }}]\n",
-        server.1
+        server.address
     );
     let _node = Node::start(Host::here(), "n", &body);
     for direction in ["", " -R", " -P 4"] {

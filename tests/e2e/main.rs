@@ -22,3 +22,4 @@ mod image;
 mod limits;
 mod netns;
 mod reload;
+mod tls;

@@ -2,10 +2,14 @@
 //! deadline, and running a tool with one.
 
 pub(crate) mod backend;
+pub(crate) mod certs;
 pub(crate) mod host;
 pub(crate) mod line;
 pub(crate) mod load;
 pub(crate) mod node;
+pub(crate) mod openssl;
+pub(crate) mod server;
+pub(crate) mod tls_client;
 pub(crate) mod trio;
 
 use std::io::{self, Write};
@@ -149,8 +153,13 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> String {
 
 /// Runs a tool to its end; `None` when it cannot be started or took longer than `limit` and was killed.
 pub(crate) fn try_run(command: &mut Command, limit: Duration) -> Option<Output> {
+    try_run_on(command, Stdio::null(), limit)
+}
+
+/// The same, with something to read.
+pub(crate) fn try_run_on(command: &mut Command, stdin: Stdio, limit: Duration) -> Option<Output> {
     let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().ok()?;
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().ok()?;
     let pid = child.id();
     let (done, ended) = std::sync::mpsc::channel::<()>();
     // Kills it at the deadline, unless `done` is dropped first.
