@@ -2,6 +2,7 @@
 //! balancers in front, and as scanners.
 
 mod clients;
+mod identity;
 mod refused;
 
 use std::net::SocketAddr;
