@@ -1,6 +1,7 @@
 //! TLS and PROXY headers with programs that others wrote at the other end: as clients, as backends, as
 //! balancers in front, and as scanners.
 
+mod backends;
 mod clients;
 mod identity;
 mod refused;
