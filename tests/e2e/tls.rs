@@ -4,6 +4,7 @@
 mod backends;
 mod clients;
 mod identity;
+mod proxy_headers;
 mod refused;
 
 use std::net::SocketAddr;
