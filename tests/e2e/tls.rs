@@ -6,6 +6,7 @@ mod clients;
 mod identity;
 mod proxy_headers;
 mod refused;
+mod renewal;
 mod resumption;
 
 use std::net::SocketAddr;
