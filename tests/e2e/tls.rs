@@ -3,6 +3,7 @@
 
 mod backends;
 mod clients;
+mod half_open;
 mod identity;
 mod proxy_headers;
 mod refused;
