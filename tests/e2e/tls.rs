@@ -9,6 +9,7 @@ mod proxy_headers;
 mod refused;
 mod renewal;
 mod resumption;
+mod scanners;
 
 use std::net::SocketAddr;
 use std::process::Command;
