@@ -17,8 +17,10 @@ use tidegate::admin::orders::Kind;
 use tidegate::admin::{Client, Target, TargetError, tables};
 use tidegate::base::drain_signal;
 use tidegate::cluster::keyring::KeyId;
+use tidegate::net::tls::{CertificateFiles, Terminator};
+use tidegate::node::backend_server::{self, Backend, Mode};
 use tidegate::node::certs::{self, Wanted};
-use tidegate::node::{self, backend_server, backend_server::Mode, keys};
+use tidegate::node::{self, keys};
 
 /// A container's health check must be done before its own timeout, often 3 s.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
@@ -73,7 +75,7 @@ enum Command {
     Keys(KeysCommand),
     /// Certificates to try things: an authority, a server, clients, and some that must be refused
     Certs(CertsArgs),
-    /// A small named backend, to try things
+    /// A small named backend, to try things: prints every line that comes, and answers it
     BackendServer(BackendArgs),
 }
 
@@ -261,9 +263,24 @@ struct BackendArgs {
     /// Speak HTTP/1.1 instead of echoing: /, /healthz, /fail, /bytes/N, /delay/MS, /status/CODE
     #[arg(long)]
     http: bool,
-    /// Say `Reply from upstream NAME` before echoing
+    /// Echo byte for byte instead of answering line by line
+    #[arg(long, conflicts_with = "http")]
+    echo: bool,
+    /// Say `Reply from upstream NAME` first, then echo byte for byte
     #[arg(long, conflicts_with = "http")]
     greet: bool,
+    /// Speak TLS, and show this certificate
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The certificate's key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Take only clients with a certificate of this authority
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    client_ca: Option<PathBuf>,
+    /// Expect a PROXY header at the beginning of every connection
+    #[arg(long)]
+    proxy_protocol: bool,
 }
 
 /// Why a command failed.
@@ -417,24 +434,43 @@ fn make_certs(args: CertsArgs) -> Result<(), Fault> {
 fn backend(args: &BackendArgs) -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(failed)?.block_on(async {
-        let bind = |error| Fault::Failed(format!("cannot listen on {}: {error}", args.listen));
+        let tls = backend_tls(args)?;
+        let bind = |error| {
+            let remedy = "choose another `--listen`";
+            Fault::Failed(format!("cannot listen on {}: {error}; {remedy}", args.listen))
+        };
         let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let name = args.name.clone().unwrap_or_else(|| address.to_string());
-        let (mode, what) = if args.http {
-            (Mode::Http, "http")
-        } else {
-            (Mode::Echo { greet: args.greet }, "echo")
+        let (mode, what) = match (args.http, args.echo || args.greet) {
+            (true, _) => (Mode::Http, "http"),
+            (_, true) => (Mode::Echo { greet: args.greet }, "echo"),
+            (false, false) => (Mode::Lines, "answers every line"),
+        };
+        let over = match (&tls, &args.client_ca) {
+            (None, _) => "",
+            (Some(_), None) => ", over TLS",
+            (Some(_), Some(_)) => ", over TLS, clients must show certificates",
         };
         let stopped = stop_signal().map_err(failed)?;
-        say(&format!("backend {name} listens on {address} ({what})\n"))?;
+        say(&format!("backend {name} listens on {address} ({what}{over})\n"))?;
+        let proxy_protocol = args.proxy_protocol;
+        // Whether anybody still reads it makes no difference to the clients.
+        let tell = Box::new(|line: &str| drop(say(&format!("{line}\n"))));
+        let backend = Backend { name, mode, tls, proxy_protocol, tell };
         let (_signal, drain) = drain_signal();
         tokio::select! {
-            () = backend_server::serve(listener, name, mode, drain) => {}
+            () = backend.serve(listener, drain) => {}
             () = stopped => {}
         }
         Ok(())
     })
+}
+
+fn backend_tls(args: &BackendArgs) -> Result<Option<Terminator>, Fault> {
+    let (Some(cert), Some(key)) = (args.cert.clone(), args.key.clone()) else { return Ok(None) };
+    let files = CertificateFiles { cert, key, ocsp: None };
+    backend_server::terminator(files, args.client_ca.clone()).map(Some).map_err(failed)
 }
 
 /// Resolves at SIGINT or SIGTERM.
@@ -512,6 +548,9 @@ mod tests {
             "tidegate members --admin https://node1",
             "tidegate backend-server --listen here",
             "tidegate backend-server --http --greet",
+            "tidegate backend-server --http --echo",
+            "tidegate backend-server --cert a.crt",
+            "tidegate backend-server --client-ca ca.crt",
             "tidegate demo now",
             "tidegate certs --clients 27",
             "tidegate certs --days 0",

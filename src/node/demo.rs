@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::backend_server::{self, Mode};
+use super::backend_server::{Backend, Mode};
 use super::boot::Node;
 use super::logging;
 use super::run::{control_runtime, refuse};
@@ -89,9 +89,8 @@ async fn start_backends(drain: &Drain) -> std::io::Result<Vec<SocketAddr>> {
     for at in 1..=BACKENDS {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         addresses.push(listener.local_addr()?);
-        let serving =
-            backend_server::serve(listener, format!("backend{at}"), Mode::Http, drain.clone());
-        tokio::spawn(serving);
+        let backend = Backend::quiet(format!("backend{at}"), Mode::Http);
+        tokio::spawn(backend.serve(listener, drain.clone()));
     }
     Ok(addresses)
 }

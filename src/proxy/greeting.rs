@@ -129,8 +129,9 @@ async fn terminated(
     };
     let session = terminator.accept(stream, std::mem::take(peeked)).await;
     let session = session.map_err(|fault| of_client(&fault))?;
-    let identity =
-        terminator.identity(&session, time::unix_ms()).map_err(|fault| of_client(&fault))?;
+    let identity = terminator
+        .identity(session.agreed(), time::unix_ms())
+        .map_err(|fault| of_client(&fault))?;
     let alpn = session.agreed().alpn_protocol().unwrap_or_default().to_vec();
     Ok(Shown { server_name, alpn, identity, session: Some(session) })
 }

@@ -64,9 +64,21 @@ impl Originator {
         &self,
         stream: TcpStream,
     ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, HandshakeFault> {
+        Ok(self.begin(stream)?.await?)
+    }
+
+    /// As [`Originator::connect_plainly`], with the error as rustls has it: our own client says all that
+    /// can be said about it.
+    ///
+    /// # Errors
+    /// TLS could not be set up.
+    pub fn begin(
+        &self,
+        stream: TcpStream,
+    ) -> Result<tokio_rustls::Connect<TcpStream>, HandshakeFault> {
         let Parts { config, name } = self.parts()?;
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
-        Ok(connector.connect(name.clone(), stream).await?)
+        Ok(connector.connect(name.clone(), stream))
     }
 
     fn parts(&self) -> Result<&Parts, HandshakeFault> {

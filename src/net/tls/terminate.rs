@@ -11,7 +11,7 @@ use rustls::server::{
     UnbufferedServerConnection, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{Error, HandshakeKind, ServerConfig, SupportedProtocolVersion, version};
+use rustls::{CommonState, Error, HandshakeKind, ServerConfig, SupportedProtocolVersion, version};
 use tokio::net::TcpStream;
 
 use super::fault::HandshakeFault;
@@ -88,18 +88,30 @@ impl Terminator {
         Ok(session)
     }
 
-    /// Who the client of `session` is; `None`: it has shown no certificate. A session that was resumed
+    /// As [`Terminator::accept`], for whoever reads and writes by the runtime's own traits: our own
+    /// backend, to try things.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn accept_plainly(
+        &self,
+        stream: TcpStream,
+    ) -> Result<tokio_rustls::server::TlsStream<TcpStream>, HandshakeFault> {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(&self.config));
+        Ok(acceptor.accept(stream).await?)
+    }
+
+    /// Who the client of a session is; `None`: it has shown no certificate. A session that was resumed
     /// has its client's certificate checked again, as of `now` (milliseconds since 1970).
     ///
     /// # Errors
     /// It would not be taken any more.
     pub fn identity(
         &self,
-        session: &Session,
+        agreed: &CommonState,
         now: u64,
     ) -> Result<Option<Identity>, HandshakeFault> {
         let Some(clients) = &self.clients else { return Ok(None) };
-        let agreed = session.agreed();
         let Some([certificate, rest @ ..]) = agreed.peer_certificates() else {
             return match clients.required {
                 true => Err(HandshakeFault::NoCertificate),
