@@ -15,11 +15,12 @@ use serde_json::json;
 use tidegate::admin::client::DEFAULT_URL;
 use tidegate::admin::orders::Kind;
 use tidegate::admin::{Client, Target, TargetError, tables};
-use tidegate::base::drain_signal;
+use tidegate::base::{Endpoint, drain_signal};
 use tidegate::cluster::keyring::KeyId;
 use tidegate::net::tls::{CertificateFiles, Terminator};
 use tidegate::node::backend_server::{self, Backend, Mode};
 use tidegate::node::certs::{self, Wanted};
+use tidegate::node::client::{self, Credentials};
 use tidegate::node::{self, keys};
 
 /// A container's health check must be done before its own timeout, often 3 s.
@@ -77,6 +78,9 @@ enum Command {
     Certs(CertsArgs),
     /// A small named backend, to try things: prints every line that comes, and answers it
     BackendServer(BackendArgs),
+    /// Send a line now and then and print what becomes of it; ends with a summary. Exits 1 when no
+    /// reply came
+    Client(ClientArgs),
 }
 
 /// To rotate: install a new key on every node, use it on every node, remove the old one on every
@@ -283,6 +287,56 @@ struct BackendArgs {
     proxy_protocol: bool,
 }
 
+#[derive(Args, Clone, Debug)]
+struct ClientArgs {
+    /// Whom to talk to: a rule, or a backend
+    #[arg(long, value_name = "HOST:PORT")]
+    connect: Endpoint,
+    /// As whom to come: CERTS/ID.crt and ID.key, for example client.b [default: without a certificate]
+    #[arg(long)]
+    id: Option<String>,
+    /// Where the certificates are, as `tidegate certs` writes them
+    #[arg(long, value_name = "DIRECTORY", default_value = "certs")]
+    certs: PathBuf,
+    /// Whom to trust [default: CERTS/ca.crt]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The certificate to show, instead of that of ID
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The certificate's key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// The name that the server must prove [default: HOST]
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+    /// Without TLS
+    #[arg(long, conflicts_with_all = ["ca", "cert", "key", "server_name"])]
+    plain: bool,
+    /// End after so many lines; a connection that comes to nothing counts as one
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Rest before the next line: one time, or from one to another
+    #[arg(long, value_name = "TIMES", default_value = "200ms..1000ms", value_parser = times)]
+    interval: Times,
+}
+
+/// From one time to another, in milliseconds.
+type Times = std::ops::RangeInclusive<u64>;
+
+fn times(text: &str) -> Result<Times, String> {
+    let ms = |text: &str| match humantime::parse_duration(text) {
+        Ok(time) => u64::try_from(time.as_millis()).map_err(|error| error.to_string()),
+        Err(error) => Err(format!("{error}; write `500ms` or `200ms..1s`")),
+    };
+    let (from, to) = text.split_once("..").unwrap_or((text, text));
+    let times = ms(from)?..=ms(to)?;
+    if times.is_empty() {
+        return Err("the second time is the shorter one; write `200ms..1s`".to_owned());
+    }
+    Ok(times)
+}
+
 /// Why a command failed.
 #[derive(Debug)]
 enum Fault {
@@ -315,6 +369,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Keys(command) => keys_of(command),
         Command::Certs(args) => make_certs(args),
         Command::BackendServer(args) => backend(&args),
+        Command::Client(args) => talk(args),
     };
     let (fault, code) = match done {
         Ok(()) => return ExitCode::SUCCESS,
@@ -473,6 +528,26 @@ fn backend_tls(args: &BackendArgs) -> Result<Option<Terminator>, Fault> {
     backend_server::terminator(files, args.client_ca.clone()).map(Some).map_err(failed)
 }
 
+fn talk(args: ClientArgs) -> Result<(), Fault> {
+    let ClientArgs { connect, id, certs, ca, server_name, plain, count, interval, .. } = args;
+    let name = id.clone().unwrap_or_else(|| "client".to_owned());
+    let pair = args.cert.zip(args.key);
+    let credentials = Credentials { dir: certs, id, ca, pair, server_name };
+    let tls = (!plain).then(|| credentials.read()).transpose().map_err(failed)?;
+    let wanted = client::Wanted { connect, name, tls, count, interval };
+    let summary = wait(async {
+        let stopped = stop_signal().map_err(failed)?;
+        // Whether anybody still reads it makes no difference to the server.
+        let tell = |line: &str| drop(say(&format!("{line}\n")));
+        client::run(&wanted, stopped, &tell).await.map_err(failed)
+    })??;
+    say(&summary.to_string())?;
+    match summary.replies() {
+        0 => Err(Fault::Failed("no reply came".to_owned())),
+        _ => Ok(()),
+    }
+}
+
 /// Resolves at SIGINT or SIGTERM.
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -551,6 +626,12 @@ mod tests {
             "tidegate backend-server --http --echo",
             "tidegate backend-server --cert a.crt",
             "tidegate backend-server --client-ca ca.crt",
+            "tidegate client",
+            "tidegate client --connect here",
+            "tidegate client --connect 127.0.0.1:1 --count 0",
+            "tidegate client --connect 127.0.0.1:1 --interval 3",
+            "tidegate client --connect 127.0.0.1:1 --interval 2s..1s",
+            "tidegate client --connect 127.0.0.1:1 --plain --ca ca.crt",
             "tidegate demo now",
             "tidegate certs --clients 27",
             "tidegate certs --days 0",

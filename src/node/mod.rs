@@ -15,6 +15,7 @@ mod boot;
 mod build;
 pub mod certs;
 mod check;
+pub mod client;
 mod demo;
 mod drain;
 mod expiry;
