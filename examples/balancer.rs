@@ -20,7 +20,7 @@ use tidegate::net::tls::{
     Certificate, CertificateFiles, ClientsPlan, Roots, ServedPlan, TerminatePlan, Terminator,
     TicketKeys, TlsVersion,
 };
-use tidegate::traffic::{Authorization, AuthorizationPlan, Permission, parse_short};
+use tidegate::traffic::{Authorization, AuthorizationPlan, Permission, Way, parse_short};
 use tokio::net::{TcpListener, TcpStream};
 
 type Fault = Box<dyn Error + Send + Sync>;
@@ -77,13 +77,15 @@ impl Program {
             }
             Some(terminator) => {
                 let session = terminator.accept(&mut stream, Vec::new()).await?;
-                let identity = terminator.identity(&session, time::unix_ms())?;
+                let identity = terminator.identity(session.agreed(), time::unix_ms())?;
                 (Leg::sealed(stream, session), identity.ok_or("it has shown no certificate")?)
             }
         };
         let may = |backend: &&SocketAddr| {
             let name = (**backend).into();
-            let judged = self.authorization.judge(Some(&identity), &name, **backend);
+            let judged = self
+                .authorization
+                .judge(Some(&identity), Way { name: &name, address: **backend, route: None });
             judged.permission == Permission::Allow
         };
         let allowed: Vec<_> = self.backends.iter().filter(may).copied().collect();

@@ -194,7 +194,8 @@ impl Client<'_> {
             let state = format!("connected to {to}, in the clear");
             return Ok(Line { stream: BufReader::new(Box::new(stream)), state });
         };
-        let shaking = originator.begin(stream).map_err(io::Error::from).map_err(Ending::Tls)?;
+        let begun = originator.begin(stream);
+        let shaking = begun.map_err(|fault| Ending::Tls(io::Error::other(fault)))?;
         let stream = shaking.await.map_err(Ending::Tls)?;
         let agreed = stream.get_ref().1;
         let version = match agreed.protocol_version() {

@@ -78,7 +78,7 @@ async fn a_client_goes_where_its_certificate_may_and_its_backend_hears_plaintext
         let (balancer, terminator) = (Arc::clone(&balancer), Arc::clone(&terminator));
         let serving = tokio::spawn(async move {
             let session = terminator.accept(&mut accepted, Vec::new()).await.unwrap();
-            let identity = terminator.identity(&session, time::unix_ms()).unwrap().unwrap();
+            let identity = terminator.identity(session.agreed(), time::unix_ms()).unwrap().unwrap();
             let allowed = if identity.name() == "client.a" { [a] } else { [b] };
             let client = Leg::sealed(accepted, session);
             balancer.balance(client, identity.name(), &allowed).await

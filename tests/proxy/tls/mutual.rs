@@ -100,6 +100,7 @@ fn rule(identity: &str, action: Permission, backend: Option<&Backend>) -> Author
         identity: identity.to_owned(),
         action,
         backend: backend.map(|backend| Endpoint::from(backend.address)),
+        route: None,
     }
 }
 
