@@ -173,9 +173,10 @@ impl Session {
         Ok(stage)
     }
 
-    /// Keeps what is no whole record. A session at rest holds no room for what may come.
+    /// Keeps what is no whole record. A session at rest holds no room for what may come, and what comes
+    /// behind the peer's end is nothing.
     fn keep(&mut self, rest: &[u8]) {
-        self.partial = rest.to_vec();
+        self.partial = if self.peer_ended { Vec::new() } else { rest.to_vec() };
     }
 
     /// Opens whole records in `bytes` and does what they ask for; how many bytes are done with. After
@@ -364,3 +365,6 @@ impl Session {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;
