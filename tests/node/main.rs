@@ -9,6 +9,7 @@ mod hello;
 mod keys;
 mod pages;
 mod reload;
+mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
 mod tickets;
