@@ -13,4 +13,5 @@ mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
 mod tickets;
+mod tls_modes;
 mod world;
