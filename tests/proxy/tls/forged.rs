@@ -19,6 +19,9 @@ const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const DATA: u8 = 23;
 
+/// What a record holds: its kind, its content, and how much padding.
+type Held<'a> = (u8, &'a [u8], usize);
+
 /// A client of TLS 1.3 that seals whatever it likes.
 struct Forger {
     stream: TcpStream,
@@ -90,7 +93,7 @@ async fn records_that_lead_nowhere_end_the_connection() {
     let too_long = vec![1; (1 << 14) + 1];
     // The beginning of a message of 16 MiB, and of one that would be taken.
     let (huge, long) = ([24, 0xff, 0xff, 0xff].as_slice(), [24, 0, 0xff, 0xff].as_slice());
-    let cases: [(&[(u8, &[u8], usize)], usize); 7] = [
+    let cases: [(&[Held<'_>], usize); 7] = [
         (&[(DATA, b"", 0)], 10_000),
         (&[(DATA, b"", 1000)], 10_000),
         (&[(DATA, &too_long[..], 0)], 1),
