@@ -153,7 +153,10 @@ async fn refusals_of_tls_are_told_in_words() {
         (credentials(certs, Some("expired")), "our certificate: expired"),
         (credentials(certs, Some("server")), "it is not one for clients"),
         (credentials(&wrong, Some("client.a")), "has not signed it; name its authority by `--ca`"),
-        (Credentials { ca, ..credentials(&wrong, Some("client.a")) }, "has not signed it"),
+        (
+            Credentials { ca, ..credentials(&wrong, Some("client.a")) },
+            "it comes from an authority that the server does not trust",
+        ),
         (
             Credentials { server_name: named("example.org"), ..good.clone() },
             "it is not for `example.org`; choose one of its names",
