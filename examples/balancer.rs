@@ -12,6 +12,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate::Balancer;
 use tidegate::base::{Identity, time};
@@ -22,6 +23,10 @@ use tidegate::net::tls::{
 };
 use tidegate::traffic::{Authorization, AuthorizationPlan, Permission, Way, parse_short};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+/// A client that says nothing is not waited for.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 type Fault = Box<dyn Error + Send + Sync>;
 
@@ -76,7 +81,8 @@ impl Program {
                 (stream.into(), Identity { common_name: name, ..Identity::default() })
             }
             Some(terminator) => {
-                let session = terminator.accept(&mut stream, Vec::new()).await?;
+                let shaking = terminator.accept(&mut stream, Vec::new());
+                let session = timeout(HANDSHAKE, shaking).await??;
                 let identity = terminator.identity(session.agreed(), time::unix_ms())?;
                 (Leg::sealed(stream, session), identity.ok_or("it has shown no certificate")?)
             }

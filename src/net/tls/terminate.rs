@@ -73,6 +73,7 @@ impl Terminator {
     }
 
     /// Goes through the handshake with the client behind `stream`, which has sent `first` already.
+    /// The caller bounds the time.
     ///
     /// # Errors
     /// Why it came to nothing; the client was told by an alert.
