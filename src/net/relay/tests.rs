@@ -354,10 +354,12 @@ async fn a_relay_may_move_to_another_thread() {
 async fn a_relay_that_goes_on_in_another_task_still_hears_its_timer() {
     let ((_client, mut near), (mut far, _server)) = (pair().await, pair().await);
     let terms = Terms { idle_timeout: Duration::from_millis(100), ..Terms::default() };
-    let mut relay = Box::pin(relay(&mut near, &mut far, terms, &()));
+    let mut relay = Box::pin(async move { relay(&mut near, &mut far, terms, &()).await });
     let mut before = Context::from_waker(std::task::Waker::noop());
     assert!(relay.as_mut().poll(&mut before).is_pending());
-    let end = timeout(SOON, relay).await.expect("the timer woke the task before");
+    // In a task of its own: what waits here for it to end must not be what polls it.
+    let end = timeout(SOON, tokio::spawn(relay)).await.expect("the timer woke the task before");
+    let end = end.unwrap();
     assert!(matches!(end, End::Idle), "{end:?}");
 }
 
