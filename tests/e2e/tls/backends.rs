@@ -10,6 +10,9 @@ use crate::harness::{Need, turn, until};
 
 const NEEDS: [Need; 5] = [CURL, OPENSSL, NGINX[0], NGINX[1], HAPROXY];
 
+/// A backend that checks would find out is tried all the same.
+const UNCHECKED: &str = "health_check: { type: none }";
+
 /// nginx with TLS; it says the name that was asked for, who the client is and whether a session was
 /// resumed (`r` or `.`).
 fn nginx(certs: &Certs, stem: &str, more: &str) -> Server {
@@ -93,9 +96,9 @@ fn a_backend_that_demands_a_certificate_gets_it() {
         let (_good, web) = node(&[server.address], &[&with("client.a")]);
         assert!(curl(&[&url(web)]).starts_with("nginx localhost CN=client.a"), "{version}");
         // nginx ends the handshake in either case, and then says 400 and why.
-        let (_expired, web) = node(&[server.address], &[&with("expired")]);
+        let (_expired, web) = node(&[server.address], &[&with("expired"), UNCHECKED]);
         assert!(curl_fails(&[&url(web)]).contains("400"), "{version}");
-        let (_none, web) = node(&[server.address], &[&format!("{trust} }}")]);
+        let (_none, web) = node(&[server.address], &[&format!("{trust} }}"), UNCHECKED]);
         assert!(curl_fails(&[&url(web)]).contains("400"), "{version}");
     }
     for version in ["TLSv1.2", "TLSv1.3"] {
@@ -105,7 +108,7 @@ fn a_backend_that_demands_a_certificate_gets_it() {
         let (_good, web) = node(&[server.address], &[&with("client.b")]);
         assert!(curl(&[&url(web)]).starts_with("haproxy localhost /CN=client.b"), "{version}");
         // HAProxy breaks the handshake off. By TLS 1.3 it was done by then, as the client sees it.
-        let (none, web) = node(&[server.address], &[&format!("{trust} }}")]);
+        let (none, web) = node(&[server.address], &[&format!("{trust} }}"), UNCHECKED]);
         curl_fails(&[&url(web)]);
         let reason = match version {
             "TLSv1.2" => "backend_tls_failed",
@@ -132,7 +135,7 @@ fn a_backend_that_cannot_be_verified_gets_nothing() {
     for server in &servers {
         for (what, keys) in &distrust {
             let keys = format!("backend_tls: {{ {keys} }}");
-            let (node, web) = node(&[server.address], &[&keys, "connect_attempts: 1"]);
+            let (node, web) = node(&[server.address], &[&keys, "connect_attempts: 1", UNCHECKED]);
             curl_fails(&[&url(web)]);
             wait_ended(&node, "backend_tls_failed", 1);
             assert_eq!(ended(&node, "ok"), 0, "{what}");
@@ -146,9 +149,30 @@ fn a_backend_that_cannot_be_verified_gets_nothing() {
     // Plain text towards TLS, and TLS towards plain text.
     let plain = crate::harness::backend::Backend::http("plain");
     let keys = format!("backend_tls: {{ ca: \"{}\" }}", file("ca.crt"));
-    let (node, web) = node(&[plain.address()], &[&keys, "connect_attempts: 1"]);
+    let (node, web) = node(&[plain.address()], &[&keys, "connect_attempts: 1", UNCHECKED]);
     curl_fails(&[&url(web)]);
     wait_ended(&node, "backend_tls_failed", 1);
+}
+
+#[test]
+#[ignore = "needs nginx and haproxy: run with cargo test --test e2e -- --ignored"]
+fn checks_go_the_way_of_connections() {
+    let Some(_turn) = turn(&NEEDS) else { return };
+    let certs = Certs::make();
+    let servers = [nginx(&certs, "server", ""), haproxy(&certs, "")];
+    let check =
+        "health_check: { type: http, path: /, interval: 100ms, rise: 1, fall: 1, host: localhost }";
+    for server in &servers {
+        for (authority, up) in [("ca.crt", 1.0), ("wrong/ca.crt", 0.0)] {
+            let keys = format!(
+                "backend_tls: {{ ca: \"{}\", server_name: localhost }}",
+                certs.path(authority)
+            );
+            let (node, _) = node(&[server.address], &[&keys, check]);
+            let state = || node.metric("tidegate_backend_up", &[]);
+            until("the check has its answer", SOON, || (state() == Some(up)).then_some(()));
+        }
+    }
 }
 
 #[test]
@@ -161,7 +185,7 @@ fn the_next_backend_is_tried_when_one_fails_in_its_handshake() {
     let trust =
         format!("backend_tls: {{ ca: \"{}\", server_name: localhost }}", certs.path("ca.crt"));
     let tls = terminate(&certs, "");
-    let (node, web) = node(&[bad.address, good.address], &[&trust, &tls]);
+    let (node, web) = node(&[bad.address, good.address], &[&trust, &tls, UNCHECKED]);
     let url = format!("https://localhost:{}/", web.port());
     for _ in 0..10 {
         let said = curl(&["--cacert", &certs.path("ca.crt"), "--ipv4", &url]);

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use super::{CURL, OPENSSL, curl, curl_fails, ended, mutual, node, terminate, wait_ended};
 use crate::harness::certs::Certs;
 use crate::harness::host::Host;
-use crate::harness::node::Node;
+use crate::harness::node::{Node, SOON};
 use crate::harness::server::{HAPROXY, NGINX, Server, loopback};
-use crate::harness::{Need, turn};
+use crate::harness::{Need, turn, until};
 
 const NEEDS: [Need; 5] = [CURL, OPENSSL, NGINX[0], NGINX[1], HAPROXY];
 /// Where clients come from, so that they can be told from the servers on 127.0.0.1.
@@ -95,6 +95,29 @@ fn backends_learn_of_the_client_by_headers_of_both_versions() {
             let said = curl(&["--interface", CLIENT, "--cacert", &ca, "--ipv4", &url]);
             let told = format!("{name} {CLIENT} to {web}");
             assert!(said.starts_with(&told), "{version}: {said}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs nginx and haproxy: run with cargo test --test e2e -- --ignored"]
+fn checks_begin_with_a_header_as_connections_do() {
+    let Some(_turn) = turn(&NEEDS) else { return };
+    let certs = Certs::make();
+    let check =
+        "health_check: { type: http, path: /, interval: 100ms, rise: 1, fall: 1, host: localhost }";
+    let backend_tls = format!("backend_tls: {{ ca: \"{}\" }}", certs.path("ca.crt"));
+    for tls in [false, true] {
+        for server in [nginx(&certs, tls), haproxy(&certs, tls)] {
+            for (version, up) in [("v1", 1.0), ("v2", 1.0), ("none", 0.0)] {
+                let send = format!("proxy_protocol: {{ send: {version} }}");
+                let keys: &[&str] =
+                    if tls { &[&send, check, &backend_tls] } else { &[&send, check] };
+                let (node, _) = node(&[server.address], keys);
+                let state = || node.metric("tidegate_backend_up", &[]);
+                let what = format!("{version}: the check has its answer");
+                until(&what, SOON, || (state() == Some(up)).then_some(()));
+            }
         }
     }
 }

@@ -52,9 +52,11 @@ fn a_certificate_that_changes_on_disk_is_shown_and_no_connection_is_dropped() {
     fs::write(&cert, "-----BEGIN CERTIFICATE-----\n").unwrap();
     let fault = || node.view("status")["certificates_fault"].clone();
     until("the fault is told", SOON, || fault().is_string().then_some(()));
+    assert_eq!(node.metric("tidegate_certificates_ok", &[]), Some(0.0));
     assert_eq!(shown(), last);
     fs::write(&cert, &good[1]).unwrap();
     until("the fault is gone", SOON, || fault().is_null().then_some(()));
+    assert_eq!(node.metric("tidegate_certificates_ok", &[]), Some(1.0));
     assert_eq!(shown(), last);
     for line in &mut lines {
         assert_eq!(line.lives(), Ok(()));
