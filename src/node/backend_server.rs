@@ -61,7 +61,8 @@ pub struct Backend {
     pub tls: Option<Terminator>,
     /// Connections begin with a PROXY header.
     pub proxy_protocol: bool,
-    /// What comes is told there: in [`Mode::Lines`] all of it, else who was turned away.
+    /// What comes is told there: in [`Mode::Lines`] all of it, else who was turned away. Who leaves
+    /// without a word is never told.
     pub tell: Tell,
 }
 
@@ -142,7 +143,7 @@ impl Backend {
         if self.proxy_protocol {
             match greeted(header(&mut stream)).await {
                 Ok(named) => peer.named = named,
-                Err(why) => return (self.tell)(&peer.not_served(&why)),
+                Err(why) => return self.turned_away(&peer, why.as_deref()),
             }
         }
         let Some(tls) = &self.tls else { return self.talk(stream, &peer, site).await };
@@ -156,7 +157,14 @@ impl Backend {
                 peer.identity = identity.map(|identity| identity.name().to_owned());
                 self.talk(stream, &peer, site).await;
             }
-            Err(why) => (self.tell)(&peer.not_served(&why)),
+            Err(why) => self.turned_away(&peer, why.as_deref()),
+        }
+    }
+
+    /// `why`: `None` of who left by itself, as health checks do.
+    fn turned_away(&self, peer: &Peer, why: Option<&str>) {
+        if let Some(why) = why {
+            (self.tell)(&peer.not_served(why));
         }
     }
 
@@ -188,18 +196,42 @@ fn greeting(name: &str) -> String {
     format!("Reply from upstream {name}\n")
 }
 
-/// What `greeting` comes to within its time, or why it came to nothing.
-async fn greeted<T, E: ToString>(
+/// What `greeting` comes to within its time, or why it came to nothing; `None`: the peer left.
+async fn greeted<T, E: Into<Turned>>(
     greeting: impl Future<Output = Result<T, E>>,
-) -> Result<T, String> {
+) -> Result<T, Option<String>> {
     match timeout(GREETING_TIMEOUT, greeting).await {
-        Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("said too little within {} s", GREETING_TIMEOUT.as_secs())),
+        Ok(done) => done.map_err(|error| error.into().0),
+        Err(_) => Err(Some(format!("said too little within {} s", GREETING_TIMEOUT.as_secs()))),
+    }
+}
+
+/// Why somebody was turned away; `None`: who left by himself.
+struct Turned(Option<String>);
+
+impl From<HandshakeFault> for Turned {
+    fn from(fault: HandshakeFault) -> Self {
+        Turned(match fault {
+            HandshakeFault::Gone(_) => None,
+            fault => Some(fault.to_string()),
+        })
+    }
+}
+
+impl From<HeaderFault> for Turned {
+    fn from(fault: HeaderFault) -> Self {
+        Turned(Some(fault.to_string()))
+    }
+}
+
+impl From<io::Error> for Turned {
+    fn from(_: io::Error) -> Self {
+        Turned(None)
     }
 }
 
 /// Whom the PROXY header names. Reads byte by byte, so that nothing of what follows is taken.
-async fn header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, HeaderProblem> {
+async fn header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Turned> {
     let mut bytes = Vec::new();
     loop {
         bytes.push(stream.read_u8().await?);
@@ -207,12 +239,4 @@ async fn header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, HeaderProb
             return Ok(header.source);
         }
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum HeaderProblem {
-    #[error(transparent)]
-    Bad(#[from] HeaderFault),
-    #[error("gone before its PROXY header was whole")]
-    Gone(#[from] io::Error),
 }

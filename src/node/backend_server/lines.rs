@@ -2,13 +2,19 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader,
+};
+use tokio::time::timeout;
 
 use super::{Stream, Tell};
 
 /// A longer line is answered in pieces.
 const LONGEST_LINE: u64 = 64 * 1024;
+/// Who has been silent for so long is no check, and is told of.
+const CHECKS_LAST: Duration = Duration::from_millis(100);
 /// Of a line, so much is told.
 const TOLD: usize = 200;
 
@@ -46,25 +52,33 @@ impl std::fmt::Display for Peer {
 
 /// Answers every line by `Reply from upstream NAME: ` and the line.
 pub(super) async fn answer(stream: impl Stream, name: &str, peer: &Peer, tell: &Tell) {
-    tell(&format!("{peer} opened"));
+    let (from, to) = tokio::io::split(stream);
+    let mut from = BufReader::new(from);
+    // Health checks come and go without a word: nobody wants to read of each.
+    match timeout(CHECKS_LAST, from.fill_buf()).await {
+        Ok(Ok([]) | Err(_)) => return,
+        Ok(Ok(_)) | Err(_) => tell(&format!("{peer} opened")),
+    }
     let mut count: u64 = 0;
     let says = |line: &[u8]| tell(&format!("{peer} says: {}", shown(line)));
-    let ended = answer_each(stream, name, &mut count, &says).await;
+    let ended = answer_each(from, to, name, &mut count, &says).await;
     let lines = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
     match ended {
         Ok(()) => tell(&format!("{peer} closed after {lines}")),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            tell(&format!("{peer} broke off after {lines}, without TLS's own end"));
+        }
         Err(error) => tell(&format!("{peer} broke off after {lines}: {error}")),
     }
 }
 
 async fn answer_each(
-    stream: impl Stream,
+    mut from: impl AsyncBufRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
     name: &str,
     count: &mut u64,
     tell: &(dyn Fn(&[u8]) + Sync),
 ) -> io::Result<()> {
-    let (from, mut to) = tokio::io::split(stream);
-    let mut from = BufReader::new(from);
     let mut line = Vec::new();
     loop {
         line.clear();

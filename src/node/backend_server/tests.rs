@@ -220,3 +220,14 @@ async fn over_mutual_tls_the_clients_name_is_told_and_who_shows_none_is_refused(
     let _stream = client(None).connect_plainly(stream).await;
     assert_eq!(next(&mut heard).await, "127.0.0.1 not served: no client certificate was shown");
 }
+
+#[tokio::test]
+async fn who_leaves_without_a_word_is_not_told_and_who_stays_is() {
+    let (backend, mut heard) = telling(None, false);
+    let (address, _signal) = serve(backend).await;
+    assert_eq!(say(address, "").await, "");
+    let silent = TcpStream::connect(address).await.unwrap();
+    assert_eq!(next(&mut heard).await, "127.0.0.1 opened");
+    drop(silent);
+    assert_eq!(next(&mut heard).await, "127.0.0.1 closed after 0 lines");
+}

@@ -48,6 +48,9 @@ impl Ending {
             }
             Ending::NoAnswer => format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
             Ending::Tls(error) | Ending::Broken(error) => {
+                if error.kind() == io::ErrorKind::UnexpectedEof {
+                    return unanswered(wanted, "closed");
+                }
                 let inner = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
                 match inner {
                     Some(error) => of_tls(error, wanted),
