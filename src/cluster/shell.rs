@@ -98,11 +98,18 @@ pub(super) fn run(
     }
     let (address, guessed) = runtime.block_on(agent.find_address());
     *agent.shown.address.lock() = address;
-    let _ = ready.send(Ok(address));
+    // Whoever started the agent goes on when there is something to be seen of it, or it has failed.
+    let mut ready = Some(move || drop(ready.send(Ok(address))));
+    let mut say_ready = || {
+        if let Some(ready) = ready.take() {
+            ready();
+        }
+    };
     loop {
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            turn(&runtime, &agent, &mut orders, &mut asked, guessed)
+            turn(&runtime, &agent, &mut orders, &mut asked, guessed, &mut say_ready)
         }));
+        say_ready();
         match ended {
             Ok(Ok(())) => return,
             Ok(Err(error)) => tracing::error!(%error, "the gossip socket failed; trying again"),
@@ -122,6 +129,7 @@ fn turn(
     orders: &mut Receiver<Order>,
     asked: &mut Receiver<Asked>,
     guessed: bool,
+    ready: &mut dyn FnMut(),
 ) -> io::Result<()> {
     let machine = agent.machine()?;
     let socket = agent.socket.try_clone()?;
@@ -145,6 +153,8 @@ fn turn(
             // Names often appear a moment after a container starts.
             complain_at: time::now() + FIRST_RESOLVING,
         };
+        shell.begin();
+        ready();
         shell.run(orders, asked, seeds).await;
         Ok(())
     })
@@ -254,13 +264,20 @@ enum Action {
 }
 
 impl Shell<'_> {
+    /// The first turn, after which this node sees itself at least.
+    fn begin(&mut self) {
+        self.machine.handle(time::now(), Input::Tick);
+        self.agent.members.publish(self.machine.members());
+        self.do_outputs();
+        self.publish();
+    }
+
     async fn run(
         &mut self,
         orders: &mut Receiver<Order>,
         asked: &mut Receiver<Asked>,
         mut seeds: Receiver<Seeds>,
     ) {
-        self.machine.handle(time::now(), Input::Tick);
         loop {
             self.do_outputs();
             self.publish();
