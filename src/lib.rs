@@ -21,7 +21,7 @@
 //! - [`Balancer`]: connections that you have accepted, spread over backends with health checks,
 //!   limits per client and retries;
 //! - [`traffic::Limiter`]: a rate limit per client in bounded memory, without runtime or clock;
-//! - [`net::relay`] and [`net::relay_legs`]: bytes both ways between two sockets, with TLS or
+//! - [`net::relay()`] and [`net::relay_legs`]: bytes both ways between two sockets, with TLS or
 //!   without, in bulk by `splice(2)`;
 //! - [`net::tls::Terminator`]: TLS with clients, and who they are by their certificates.
 //!

@@ -34,7 +34,7 @@ use super::outcome::Outcome;
 /// backends that a client may use, connects with retries, and relays. What it does is what a rule of
 /// a node does, by the same code.
 ///
-/// Awaited on any tokio runtime with I/O and time, the multi-threaded one included; [`net::relay`]
+/// Awaited on any tokio runtime with I/O and time, the multi-threaded one included; [`net::relay()`]
 /// says why that is sound. Checks and name resolution are tasks of the runtime on which the balancer
 /// was started, and end when it is dropped.
 ///
