@@ -235,7 +235,7 @@ fn read(which: Which, path: &Path) -> Result<Vec<u8>, MaterialError> {
         Err(error) => Err(MaterialError::new(
             which,
             format!("{shown} cannot be read: {error}"),
-            "write the path of a readable file, relative to the configuration",
+            "write the path of a readable file",
         )),
         Ok(_) if bytes.len() as u64 > LARGEST => Err(MaterialError::new(
             which,
