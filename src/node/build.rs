@@ -15,13 +15,10 @@ use crate::net::tls::{SetupError, TerminatePlan, TlsMode, TlsPlan};
 use crate::net::{Resolver, fetch_soon};
 use crate::proxy::{AccessLog, AccessLogPlan, Rule, RulePlan, RuleTls, Snapshot};
 use crate::traffic::{
-    Access, Authorization, BandwidthPlan, Caps, CapsPlan, ClientPacers, Holdings, Limiter, Limits,
-    Origin, SharedPace,
+    Access, Authorization, BandwidthPlan, Caps, CapsPlan, ClientPacers, Holdings, IPV6_PREFIX,
+    Limiter, Limits, Origin, SharedPace,
 };
 use crate::upstream::{Pool, PoolWindows};
-
-/// IPv6 clients count by this prefix where no rate limit says otherwise.
-const IPV6_PREFIX: u8 = 64;
 
 /// What the rules of one node are built from; lives as long as the node.
 pub(super) struct Rooms {

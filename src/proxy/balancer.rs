@@ -229,10 +229,7 @@ impl Balancer {
 
     async fn relay(&self, mut client: Leg, client_id: &str, dialed: Dialed) -> Served {
         let Dialed { stream, session, lease, attempts, queued, connect } = dialed;
-        let mut upstream = match session {
-            None => stream.into(),
-            Some(session) => Leg::sealed(stream, session),
-        };
+        let mut upstream = Leg::over(stream, session);
         let tcp = &self.pool.plan().tcp;
         // A socket that cannot be told is gone already.
         let _ = tcp.apply_nodelay(&SockRef::from(client.socket()));

@@ -102,12 +102,20 @@ fn passed_through(hello: Result<Hello, HelloFault>, stream: &TcpStream) -> Resul
             let alpn = alpn.into_iter().next().unwrap_or_default();
             Ok(Shown { server_name, alpn, ..Shown::default() })
         }
-        Err(HelloFault::NotTls) => Err(Outcome::new(Reason::NotTls, Side::Client)),
-        Err(_) => {
-            say_alert(stream, DECODE_ERROR);
-            Err(Outcome::new(Reason::TlsFailed, Side::Client))
-        }
+        Err(fault) => Err(no_hello(&fault, stream)),
     }
+}
+
+/// Of what is no hello; who speaks TLS is told.
+fn no_hello(fault: &HelloFault, stream: &TcpStream) -> Outcome {
+    let reason = match fault {
+        HelloFault::NotTls => Reason::NotTls,
+        _ => {
+            say_alert(stream, DECODE_ERROR);
+            Reason::TlsFailed
+        }
+    };
+    Outcome::new(reason, Side::Client)
 }
 
 async fn terminated(
@@ -118,11 +126,9 @@ async fn terminated(
 ) -> Result<Shown, Outcome> {
     let server_name = match hello {
         Ok(hello) => hello.server_name,
-        Err(HelloFault::NotTls) => return Err(Outcome::new(Reason::NotTls, Side::Client)),
-        // rustls ends such a one without a word.
-        Err(HelloFault::TooLarge) => {
-            say_alert(stream, DECODE_ERROR);
-            return Err(Outcome::new(Reason::TlsFailed, Side::Client));
+        // rustls would end one that is too large without a word.
+        Err(fault @ (HelloFault::NotTls | HelloFault::TooLarge)) => {
+            return Err(no_hello(&fault, stream));
         }
         // What else is wrong there is rustls's to judge, and to say to the client.
         Err(_) => None,

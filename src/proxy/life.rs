@@ -339,11 +339,7 @@ impl Known {
     }
 
     fn into_leg(self) -> Leg {
-        let stream = self.admitted.client.peer.0.stream;
-        match self.shown.and_then(|shown| shown.session) {
-            None => stream.into(),
-            Some(session) => Leg::sealed(stream, session),
-        }
+        Leg::over(self.admitted.client.peer.0.stream, self.shown.and_then(|shown| shown.session))
     }
 
     fn refuse(self, outcome: Outcome) -> Refusal {
@@ -370,16 +366,10 @@ impl Known {
                 tale.note_phases(waited + dialed.queued, dialed.connect);
                 tale.attempts = u8::try_from(dialed.attempts).unwrap_or(u8::MAX);
                 tale.backend = Some(dialed.lease.address());
-                let upstream = match dialed.session {
-                    None => dialed.stream.into(),
-                    Some(session) => Leg::sealed(dialed.stream, session),
-                };
+                let upstream = Leg::over(dialed.stream, dialed.session);
                 let Admitted { client, permit, pace } = self.admitted;
                 let stream = client.peer.0.stream;
-                let client = match self.shown.and_then(|shown| shown.session) {
-                    None => stream.into(),
-                    Some(session) => Leg::sealed(stream, session),
-                };
+                let client = Leg::over(stream, self.shown.and_then(|shown| shown.session));
                 Ok(Leased { client, upstream, lease: dialed.lease, pace, _permit: permit })
             }
             Err(error) => {

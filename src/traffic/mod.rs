@@ -49,8 +49,8 @@ pub use limiter::{Decision, Limiter, Origin};
 pub use limits::Limits;
 pub use pacer::Pacer;
 pub use plan::{
-    AccessPlan, Action, Algorithm, BandwidthPlan, CapsPlan, Consistency, LimitKey, LimitPlan,
-    LimitScope, OnIsolated, OnPartition, Quota, Rates, Sharing,
+    AccessPlan, Action, Algorithm, BandwidthPlan, CapsPlan, Consistency, IPV6_PREFIX, LimitKey,
+    LimitPlan, LimitScope, MAX_KEYS, OnIsolated, OnPartition, Quota, Rates, Sharing,
 };
 pub use queue::QueuePlace;
 pub use shared_pace::{Demand, Paced, SharedPace};

@@ -7,6 +7,11 @@ use ipnet::IpNet;
 
 use crate::base::LimitId;
 
+/// IPv6 clients count together by this many bits, unless something else is asked for.
+pub const IPV6_PREFIX: u8 = 64;
+/// Keys that a limit tracks, about 7 MB, unless something else is asked for.
+pub const MAX_KEYS: u32 = 131_072;
+
 /// A rate limit of one rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitPlan {

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::backend::Backend;
 use crate::support::proxy::{Proxy, plan};
-use crate::support::{SOON, bytes};
+use crate::support::{SOON, bytes, read_slowly};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_client_sends_comes_back_from_an_echo() {
@@ -102,16 +102,7 @@ async fn a_slow_reader_gets_everything() {
     .await;
     let proxy = Proxy::before(&[backend.address]).await;
     let mut client = proxy.connect().await;
-    let mut got = Vec::with_capacity(MUCH);
-    let mut buf = vec![0; 512 * 1024];
-    loop {
-        let n = client.read(&mut buf).await.unwrap();
-        if n == 0 {
-            break;
-        }
-        got.extend_from_slice(&buf[..n]);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let got = read_slowly(&mut client, Duration::from_millis(1)).await;
     assert!(got == bytes(MUCH, 5), "{} bytes of {MUCH} came, or were changed", got.len());
 }
 

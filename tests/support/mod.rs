@@ -8,6 +8,8 @@ pub(crate) mod tls;
 
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
 /// How long anything that should come may take.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
@@ -17,6 +19,18 @@ pub(crate) async fn until(what: &str, mut reached: impl FnMut() -> bool) {
     while !reached() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Reads to the end in large pieces, with a pause after each.
+pub(crate) async fn read_slowly(from: &mut (impl AsyncRead + Unpin), pause: Duration) -> Vec<u8> {
+    let (mut got, mut buf) = (Vec::new(), vec![0; 512 * 1024]);
+    loop {
+        match from.read(&mut buf).await.unwrap() {
+            0 => return got,
+            n => got.extend_from_slice(&buf[..n]),
+        }
+        tokio::time::sleep(pause).await;
     }
 }
 

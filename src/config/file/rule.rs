@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Authorization, BackendTls, Items, ProxyProtocol, ServerName, Text, Tls, seconds};
 use crate::base::{Endpoint, Share};
 use crate::config::written::{Size, Statuses};
+use crate::traffic;
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -250,10 +251,10 @@ impl Default for RateLimit {
             action: Action::Reject,
             delay_queue: None,
             delay_max: None,
-            ipv6_prefix: 64,
+            ipv6_prefix: traffic::IPV6_PREFIX,
             exempt: Vec::new(),
             shadow: false,
-            max_keys: 131_072,
+            max_keys: traffic::MAX_KEYS,
             consistency: Consistency::default(),
             on_partition: OnPartition::default(),
             on_isolated: OnIsolated::default(),

@@ -112,6 +112,14 @@ impl Leg {
         Leg::Sealed(Box::new(Sealed { stream, session }))
     }
 
+    /// `stream`, with the session on it if there is one.
+    pub(crate) fn over(stream: TcpStream, session: Option<Box<Session>>) -> Leg {
+        match session {
+            None => Leg::Bare(stream),
+            Some(session) => Leg::sealed(stream, session),
+        }
+    }
+
     /// The socket below.
     pub fn socket(&self) -> &TcpStream {
         match self {

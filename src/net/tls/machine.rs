@@ -125,23 +125,17 @@ pub(super) fn seal<M: Machine>(
     let mut length = None;
     loop {
         match machine.process(partial).state.map_err(failed)? {
-            ConnectionState::WriteTraffic(mut traffic) => {
-                if let Some(length) = length {
-                    return Ok(length);
-                }
-                length = Some(
-                    match what {
-                        What::Bytes(bytes) => traffic.encrypt(bytes, sealed),
-                        What::End => traffic.queue_close_notify(sealed),
-                    }
-                    .map_err(io::Error::other)?,
-                );
+            ConnectionState::WriteTraffic(mut traffic) if length.is_none() => {
+                let done = match what {
+                    What::Bytes(bytes) => traffic.encrypt(bytes, sealed),
+                    What::End => traffic.queue_close_notify(sealed),
+                };
+                length = Some(done.map_err(io::Error::other)?);
             }
             ConnectionState::EncodeTlsData(data) => encode(data, unsent).map_err(failed)?,
             ConnectionState::TransmitTlsData(data) => data.done(),
             ConnectionState::PeerClosed => {}
-            _ if length.is_some() => return Ok(length.unwrap_or(0)),
-            _ => return Err(io::ErrorKind::BrokenPipe.into()),
+            _ => return length.ok_or_else(|| io::ErrorKind::BrokenPipe.into()),
         }
     }
 }

@@ -13,15 +13,10 @@ use crate::base::{Endpoint, LimitId, RuleName, Share, time};
 use crate::health::{CheckPlan, NoPeers, OutlierPlan, Verdicts};
 use crate::net::{Resolver, TcpOptions, resolver::ResolveError};
 use crate::traffic::{
-    Action, Algorithm, ClientPacers, LimitKey, LimitPlan, LimitScope, Limiter, Quota, Rates,
-    Sharing,
+    Action, Algorithm, ClientPacers, IPV6_PREFIX, LimitKey, LimitPlan, LimitScope, Limiter,
+    MAX_KEYS, Quota, Rates, Sharing,
 };
 use crate::upstream::{BackendPlan, Pool, PoolPlan, PoolWindows, QueuePlan};
-
-/// Clients that the limiter tracks: about 7 MB. Beyond, the fullest buckets are forgotten.
-const MOST_LIMITED: u32 = 131_072;
-/// IPv6 clients that are known by their address count together by this many bits.
-const IPV6_PREFIX: u8 = 64;
 
 /// Describes a [`Balancer`].
 #[derive(Clone, Debug)]
@@ -243,7 +238,7 @@ impl BalancerBuilder {
             ipv6_prefix: IPV6_PREFIX,
             exempt: Vec::new(),
             shadow: false,
-            max_keys: MOST_LIMITED,
+            max_keys: MAX_KEYS,
             sharing: Sharing::default(),
         };
         Ok(Some(Limiter::new(plan, rand::random(), rand::random(), time::now())))

@@ -7,20 +7,18 @@ use std::time::{Duration, Instant};
 use tidegate::net::tls::Trust;
 use tidegate::proxy::RulePlan;
 use tidegate::traffic::{BandwidthPlan, Rates};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{NAME, before, both, connected, ending, towards};
 use crate::support::backend::Backend;
 use crate::support::proxy::{Proxy, plan};
 use crate::support::tls::{self, Authority, TLS12, TLS13, originate, terminate};
-use crate::support::{SOON, bytes};
+use crate::support::{SOON, bytes, read_slowly};
 
 const MUCH: usize = 24 * 1024 * 1024;
 
 /// Sends [`MUCH`] while as much of it comes back, and ends.
-async fn there_and_back(client: TlsStream<TcpStream>) {
+async fn there_and_back(client: impl AsyncRead + AsyncWrite + Send + 'static) {
     let sent = bytes(MUCH, 3);
     let (mut read, mut write) = tokio::io::split(client);
     let writing = tokio::spawn({
@@ -70,19 +68,7 @@ async fn much_comes_back_to_a_plain_client_from_backends_with_tls() {
     let mut plan = plan(&[backend.address]);
     towards(originate(Trust::Roots(authority.roots()), NAME), &mut plan);
     let proxy = Proxy::of(plan).await;
-    let sent = bytes(MUCH, 5);
-    let (mut read, mut write) = proxy.connect().await.into_split();
-    let writing = tokio::spawn({
-        let sent = sent.clone();
-        async move {
-            write.write_all(&sent).await.unwrap();
-            write.shutdown().await.unwrap();
-        }
-    });
-    let mut got = Vec::with_capacity(MUCH);
-    read.read_to_end(&mut got).await.unwrap();
-    writing.await.unwrap();
-    assert!(got == sent, "{} bytes of {MUCH} came back, or were changed", got.len());
+    there_and_back(proxy.connect().await).await;
     proxy.has_ended("ok", 1).await;
 }
 
@@ -108,16 +94,7 @@ async fn a_slow_reader_gets_everything_and_the_backend_has_to_wait_for_it() {
         taken += piece.unwrap();
     }
     assert!(taken < MUCH, "all of it was taken with nobody reading");
-    let mut got = Vec::with_capacity(MUCH);
-    let mut buf = vec![0; 512 * 1024];
-    loop {
-        let n = client.read(&mut buf).await.unwrap();
-        if n == 0 {
-            break;
-        }
-        got.extend_from_slice(&buf[..n]);
-        tokio::time::sleep(Duration::from_micros(200)).await;
-    }
+    let got = read_slowly(&mut client, Duration::from_micros(200)).await;
     assert!(got == bytes(MUCH, 9), "{} bytes of {MUCH} came, or were changed", got.len());
 }
 
