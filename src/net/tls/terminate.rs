@@ -173,13 +173,15 @@ struct Served {
 impl Served {
     fn new(plans: &[ServedPlan]) -> Served {
         let mut served = Served::default();
-        for (index, plan) in plans.iter().enumerate() {
+        // Beside the first, those for the same names with another kind of key.
+        let first = plans.first().map(names);
+        let others = plans.iter().filter(|plan| Some(names(plan)) == first);
+        served.others.extend(others.map(|plan| Arc::clone(plan.certificate.certified())));
+        // A name that is configured is meant more than one that a certificate happens to hold.
+        let (meant, held): (Vec<_>, Vec<_>) =
+            plans.iter().partition(|plan| plan.server_name.is_some());
+        for plan in meant.into_iter().chain(held) {
             let key = plan.certificate.certified();
-            // Beside the first, those for the same names with another kind of key.
-            let first = &plans[0];
-            if index == 0 || names(plan) == names(first) {
-                served.others.push(Arc::clone(key));
-            }
             for name in names(plan) {
                 match name.strip_prefix('*') {
                     Some(rest) => served.wild.entry(rest.to_owned()),

@@ -45,14 +45,18 @@ async fn both_versions_speak_with_every_kind_of_key() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
     let (authority, backend) = (Authority::new(), Backend::echo().await);
-    // Each also holds all other names, so that the clients take whatever they are shown.
+    // Each also holds all other names, so that the clients take whatever they are shown; the first is
+    // for all of its names.
     let names = ["exact.example", "*.wild.example", "first.example", "other.example"];
     let pair = || authority.pair(&names);
     let (first, exact, wild) = (pair(), pair(), pair());
     let mut tls = terminate(&[]);
     tls.certificates =
-        [(&first, "first.example"), (&exact, "exact.example"), (&wild, "*.wild.example")]
-            .map(|(pair, name)| ServedPlan { server_name: Some(name.to_owned()), ..pair.served() })
+        [(&first, None), (&exact, Some("exact.example")), (&wild, Some("*.wild.example"))]
+            .map(|(pair, name)| ServedPlan {
+                server_name: name.map(str::to_owned),
+                ..pair.served()
+            })
             .into();
     let proxy = Proxy::of(ending(tls, &[&backend])).await;
     let shown = |name: &'static str| {
