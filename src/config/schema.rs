@@ -280,7 +280,7 @@ static TLS: &[Key] = &[
     key("min_version", Text(tls_version)),
     key("alpn", List(&Text(application_protocol))),
     key("handshake_timeout", WAIT),
-    key("routes", List(&Section(SNI_ROUTE))),
+    key("routes", List(&Section(TLS_ROUTE))),
 ];
 
 static CERTIFICATE: &[Key] = &[
@@ -290,8 +290,11 @@ static CERTIFICATE: &[Key] = &[
     key("ocsp", PATH),
 ];
 
-static SNI_ROUTE: &[Key] =
-    &[must("server_name", Text(sni_pattern)), must("backends", List(&Text(any::<Endpoint>)))];
+static TLS_ROUTE: &[Key] = &[
+    key("server_name", Text(sni_pattern)),
+    key("alpn", List(&Text(application_protocol))),
+    must("backends", List(&Text(any::<Endpoint>))),
+];
 
 static BACKEND_TLS: &[Key] = &[
     key("enabled", Bool),

@@ -27,6 +27,7 @@ const READ: usize = 4096;
 const ALERT: [u8; 6] = [21, 3, 1, 0, 2, 2];
 const DECODE_ERROR: u8 = 50;
 const UNRECOGNIZED_NAME: u8 = 112;
+const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// Reads a PROXY header into `peeked`, and takes it off again.
 pub(super) async fn read_header(
@@ -56,7 +57,8 @@ pub(super) async fn read_header(
 #[derive(Default)]
 pub(super) struct Shown {
     pub(super) server_name: Option<String>,
-    pub(super) alpn: Vec<u8>,
+    /// The protocols that it offers, the dearest first, or where TLS ends here the one agreed on.
+    pub(super) alpn: Vec<Vec<u8>>,
     pub(super) identity: Option<Identity>,
     /// Where TLS ends here.
     pub(super) session: Option<Box<Session>>,
@@ -98,10 +100,7 @@ async fn hello(
 
 fn passed_through(hello: Result<Hello, HelloFault>, stream: &TcpStream) -> Result<Shown, Outcome> {
     match hello {
-        Ok(Hello { server_name, alpn }) => {
-            let alpn = alpn.into_iter().next().unwrap_or_default();
-            Ok(Shown { server_name, alpn, ..Shown::default() })
-        }
+        Ok(Hello { server_name, alpn }) => Ok(Shown { server_name, alpn, ..Shown::default() }),
         Err(fault) => Err(no_hello(&fault, stream)),
     }
 }
@@ -138,13 +137,14 @@ async fn terminated(
     let identity = terminator
         .identity(session.agreed(), time::unix_ms())
         .map_err(|fault| of_client(&fault))?;
-    let alpn = session.agreed().alpn_protocol().unwrap_or_default().to_vec();
+    let alpn = session.agreed().alpn_protocol().map(<[u8]>::to_vec).into_iter().collect();
     Ok(Shown { server_name, alpn, identity, session: Some(session) })
 }
 
-/// Tells a client whose TLS is not ended here that its name leads nowhere.
-pub(super) fn say_no_such_name(stream: &TcpStream) {
-    say_alert(stream, UNRECOGNIZED_NAME);
+/// Tells a client whose TLS is not ended here that its name leads nowhere, or, where the name is
+/// `known`, that none of its protocols does.
+pub(super) fn say_no_route(stream: &TcpStream, known: bool) {
+    say_alert(stream, if known { NO_APPLICATION_PROTOCOL } else { UNRECOGNIZED_NAME });
 }
 
 fn say_alert(stream: &TcpStream, description: u8) {

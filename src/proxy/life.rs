@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::base::{ClientAddr, Endpoint, Identity, time};
-use crate::net::tls::SniRoute;
+use crate::net::tls::{TlsRoute, route};
 use crate::net::{self, HeaderVersion, Leg, Meter as _, Terms, TlsTold, Told, write_header};
 use crate::traffic::{
     Action, Answer, CapReached, Caps, ClientPace, Decision, Denied, LimitKey, Limiter, Permission,
@@ -403,7 +403,7 @@ impl Known {
         let dialed = if routes || rule.authorization.is_some() {
             let route = self.route(tale);
             let only = |name: &Endpoint, address| {
-                let way = Way { name, address, route: route.map(|route| &*route.server_name) };
+                let way = Way { name, address, route: name_of(route) };
                 leads_to(route, &rule.plan, name) && self.may_go(tale, way)
             };
             rule.pool.dial_with(client.address, Some(&only), opening).await
@@ -422,9 +422,11 @@ impl Known {
         self.shown.as_ref()?.identity.as_ref()
     }
 
-    /// Where the name that the client asked for leads; `None`: to the rule's own backends.
-    fn route<'a>(&self, tale: &'a Tale) -> Option<&'a SniRoute> {
-        tale.rule.tls.as_ref()?.route(self.server_name())
+    /// Where the name that the client asked for, and what it speaks, lead; `None`: to the rule's own
+    /// backends.
+    fn route<'a>(&self, tale: &'a Tale) -> Option<&'a TlsRoute> {
+        let offered = self.shown.as_ref().map_or(&[][..], |shown| &shown.alpn);
+        route::route(&tale.rule.tls.as_ref()?.routes, self.server_name(), offered)
     }
 
     fn may_go(&self, tale: &Tale, way: Way<'_>) -> bool {
@@ -438,7 +440,7 @@ impl Known {
         let source = client.address.0;
         let local = || client.peer.0.stream.local_addr().unwrap_or(source);
         let shown = self.shown.as_deref();
-        let alpn = shown.map(|shown| &shown.alpn[..]).filter(|alpn| !alpn.is_empty());
+        let alpn = shown.and_then(|shown| shown.alpn.first()).map(Vec::as_slice);
         let identity = self.identity();
         let session = shown.and_then(|shown| shown.session.as_ref());
         let cipher = session.and_then(|session| session.cipher());
@@ -461,16 +463,16 @@ impl Known {
             backends.iter().filter(|backend| leads_to(route, &tale.rule.plan, &backend.address));
         let Some(first) = led.next() else {
             let passed = self.shown.as_ref().is_some_and(|shown| shown.session.is_none());
-            if passed {
-                greeting::say_no_such_name(&self.admitted.client.peer.0.stream);
+            if let Some(tls) = tale.rule.tls.as_ref().filter(|_| passed) {
+                let known = tls.routes.iter().any(|route| route.leads(self.server_name()));
+                greeting::say_no_route(&self.admitted.client.peer.0.stream, known);
             }
             return self.refuse(Outcome::new(Reason::NoRoute, Side::Client));
         };
         if let Some(authorization) = &tale.rule.authorization {
             let nowhere = SocketAddr::from(([0, 0, 0, 0], first.address.port));
             let address = first.address.literal().unwrap_or(nowhere);
-            let route = route.map(|route| &*route.server_name);
-            let way = Way { name: &first.address, address, route };
+            let way = Way { name: &first.address, address, route: name_of(route) };
             let judgement = authorization.judge(self.identity(), way);
             let by: Box<str> = judgement.rule.map_or("default", |rule| &rule.text).into();
             if let Some(unsaid) = tale.rule.stats.may_warn(time::unix_ms()) {
@@ -489,8 +491,13 @@ impl Known {
     }
 }
 
+/// By which authorization knows a route.
+fn name_of(route: Option<&TlsRoute>) -> Option<&str> {
+    route?.server_name.as_deref()
+}
+
 /// Whether `route`, or none, leads to the backend that is configured as `name`.
-fn leads_to(route: Option<&SniRoute>, plan: &RulePlan, name: &Endpoint) -> bool {
+fn leads_to(route: Option<&TlsRoute>, plan: &RulePlan, name: &Endpoint) -> bool {
     match route {
         Some(route) => route.backends.contains(name),
         None => {

@@ -9,7 +9,7 @@ use rustls::server::ProducesTickets;
 
 use crate::base::{ListenAddr, View};
 use crate::net::TcpOptions;
-use crate::net::tls::{SetupError, SniRoute, Terminator, TlsMode, TlsPlan};
+use crate::net::tls::{SetupError, Terminator, TlsMode, TlsPlan, TlsRoute};
 use crate::traffic::{Access, Authorization, Bans, Caps, ClientPacers, Limiter};
 use crate::upstream::Pool;
 
@@ -46,8 +46,8 @@ pub struct RuleTls {
     pub terminator: Option<Terminator>,
     /// A hello, and the whole handshake, must be done within this.
     pub handshake_timeout: Duration,
-    /// Which backends a server name leads to.
-    pub routes: Vec<SniRoute>,
+    /// Which backends a name or a protocol leads to.
+    pub routes: Vec<TlsRoute>,
 }
 
 impl RuleTls {
@@ -62,18 +62,6 @@ impl RuleTls {
         };
         let (handshake_timeout, routes) = (plan.handshake_timeout, plan.routes.clone());
         Ok(RuleTls { terminator, handshake_timeout, routes })
-    }
-
-    /// The route of `server_name`; `None`: the rule's own backends. An exact name goes before a
-    /// wildcard.
-    pub(super) fn route(&self, server_name: Option<&str>) -> Option<&SniRoute> {
-        let name = server_name?;
-        let exact = self.routes.iter().find(|route| route.server_name == name);
-        let wild = || {
-            let rest = &name[name.find('.')?..];
-            self.routes.iter().find(|route| route.server_name.strip_prefix('*') == Some(rest))
-        };
-        exact.or_else(wild)
     }
 }
 

@@ -41,7 +41,7 @@ pub(in crate::config) struct Tls {
     pub(in crate::config) min_version: Option<MinVersion>,
     pub(in crate::config) alpn: Items<String>,
     pub(in crate::config) handshake_timeout: Text<Duration>,
-    pub(in crate::config) routes: Items<SniRoute>,
+    pub(in crate::config) routes: Items<TlsRoute>,
 }
 
 impl Default for Tls {
@@ -98,9 +98,9 @@ pub(in crate::config) struct Certificate {
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(in crate::config) struct SniRoute {
-    /// `None`: refused, and said.
+pub(in crate::config) struct TlsRoute {
     pub(in crate::config) server_name: Option<ServerName>,
+    pub(in crate::config) alpn: Items<String>,
     pub(in crate::config) backends: Items<Text<Endpoint>>,
 }
 

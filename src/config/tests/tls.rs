@@ -250,6 +250,60 @@ fn a_server_name_is_a_name_and_stands_once() {
 }
 
 #[test]
+fn a_route_is_for_a_name_or_a_protocol_and_each_pair_has_one() {
+    let dir = Dir::new();
+    let passing = |routes: &str| {
+        format!(
+            "tls: {{ mode: passthrough, routes: [{}] }}",
+            routes.replace("TO", "backends: [\"b:1\"]")
+        )
+    };
+    let plan = dir.rule(&passing(
+        "{ server_name: A.b, alpn: [h2, http/1.1], TO }, { server_name: a.b, alpn: [h3], TO }, \
+         { server_name: a.b, TO }, { alpn: [h2], TO }",
+    ));
+    let routes = plan.tls.unwrap().routes;
+    assert_eq!(routes[0].alpn, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+    assert_eq!((routes[3].server_name.as_ref(), &routes[3].alpn), (None, &vec![b"h2".to_vec()]));
+    for (written, at, what) in [
+        ("{ TO }", "routes[0]: ", "leads everybody there"),
+        ("{ alpn: [], TO }", "routes[0]: ", "leads everybody there"),
+        (
+            "{ alpn: [h2], TO }, { alpn: [h3, h2], TO }",
+            "routes[1]: ",
+            "`h2` has a route already, routes[0]",
+        ),
+        (
+            "{ server_name: a.b, alpn: [h2], TO }, { server_name: A.b, alpn: [h2], TO }",
+            "routes[1]: ",
+            "`a.b` with `h2` has a route already, routes[0]",
+        ),
+        ("{ alpn: [\"\"], TO }", "routes[0].alpn[0]: ", "is not a protocol's name"),
+    ] {
+        let told = dir.told(&passing(written));
+        assert!(told[0].starts_with(&format!("rules[0].tls.{at}")), "{written}: {told:?}");
+        assert!(told[0].contains(what), "{written}: {told:?}");
+    }
+}
+
+#[test]
+fn a_protocol_that_is_never_agreed_on_is_warned_of_where_tls_ends_here() {
+    let dir = Dir::new();
+    let ending = |alpn: &str| {
+        dir.warned(&format!(
+            "tls: {{ cert: a.crt, key: a.key, alpn: {alpn}, \
+             routes: [{{ alpn: [postgresql], backends: [\"b:1\"] }}] }}"
+        ))
+    };
+    assert_eq!(ending("[postgresql]"), [""; 0]);
+    let warned = ending("[http/1.1]");
+    assert!(
+        warned[0].starts_with("rules[0].tls.routes[0].alpn: `postgresql` is never"),
+        "{warned:?}"
+    );
+}
+
+#[test]
 fn backends_of_routes_are_of_the_pool_and_not_the_rules_own() {
     let dir = Dir::new();
     let plan = dir.rule(
@@ -266,7 +320,7 @@ backend_tls: { ca: ca.crt }",
     assert_eq!(all, want.map(|(address, routed)| (address.to_owned(), routed)));
     assert!(plan.pool.backends.iter().all(|backend| backend.tls == plan.pool.tls));
     let routes = plan.tls.unwrap().routes;
-    assert_eq!(routes[0].server_name, "db.example.com");
+    assert_eq!(routes[0].server_name.as_deref(), Some("db.example.com"));
     let want: Vec<Endpoint> = vec!["10.0.0.7:5432".parse().unwrap(), "app:1".parse().unwrap()];
     assert_eq!(routes[1].backends, want);
 

@@ -3,14 +3,14 @@
 use super::Findings;
 use crate::base::{Endpoint, Host};
 use crate::config::file::{self, ClientAuth, Mode};
-use crate::net::tls::SniRoute;
+use crate::net::tls::TlsRoute;
 use crate::traffic::{AuthorizationPlan, AuthorizationRule, Permission};
 use crate::upstream::BackendPlan;
 
 pub(super) fn plan(
     authorization: &file::Authorization,
     backends: &[BackendPlan],
-    routes: &[SniRoute],
+    routes: &[TlsRoute],
     at: &str,
     found: &mut Findings<'_>,
 ) -> AuthorizationPlan {
@@ -32,7 +32,7 @@ pub(super) fn plan(
         }
         let route = route.as_ref().map(|route| route.0.clone());
         if let Some(route) = &route
-            && !routes.iter().any(|one| one.server_name == *route)
+            && !routes.iter().any(|one| one.server_name.as_ref() == Some(route))
         {
             let what = format!("the rule has no route for {route}");
             let remedy = "name the `server_name` of one of its `tls.routes`";

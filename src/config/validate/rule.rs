@@ -14,7 +14,7 @@ use crate::config::file::{
     self, BackendTls, Balance, CheckType, Items, LimitKey, Mode, SendProxy, values,
 };
 use crate::health::{CheckKind, CheckPlan, OutlierPlan};
-use crate::net::tls::{OriginatePlan, SniRoute};
+use crate::net::tls::{OriginatePlan, TlsRoute};
 use crate::net::{HeaderVersion, TcpOptions};
 use crate::proxy::RulePlan;
 use crate::traffic::AccessPlan;
@@ -217,7 +217,7 @@ fn to_backends(
 
 /// Backends that only routes name.
 fn add_routed<'a>(
-    routes: impl Iterator<Item = &'a SniRoute>,
+    routes: impl Iterator<Item = &'a TlsRoute>,
     tls: Option<&Arc<OriginatePlan>>,
     plans: &mut Vec<BackendPlan>,
 ) {

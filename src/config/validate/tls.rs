@@ -8,8 +8,8 @@ use super::Findings;
 use crate::config::fault::quote;
 use crate::config::file::{self, ClientAuth, MinVersion, Mode, values};
 use crate::net::tls::{
-    Certificate, ClientsPlan, ServedPlan, SniRoute, TerminatePlan, Terminator, TicketKeys, TlsMode,
-    TlsPlan, TlsVersion,
+    Certificate, ClientsPlan, ServedPlan, TerminatePlan, Terminator, TicketKeys, TlsMode, TlsPlan,
+    TlsRoute, TlsVersion,
 };
 
 pub(super) fn plan(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> TlsPlan {
@@ -154,18 +154,39 @@ fn clients(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Option<Client
     Some(ClientsPlan { ca: ca?, required: tls.client_auth != Some(ClientAuth::Optional), crl })
 }
 
-fn routes(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Vec<SniRoute> {
-    let mut first: HashMap<&str, usize> = HashMap::new();
+fn routes(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Vec<TlsRoute> {
+    let mut first: HashMap<(Option<&str>, Option<&str>), usize> = HashMap::new();
     let mut routes = Vec::with_capacity(tls.routes.len());
     for (i, route) in tls.routes.iter().enumerate() {
-        let Some(file::SniRoute { server_name: Some(name), backends }) = route else { continue };
-        if let Some(first) = first.insert(&name.0, i) {
-            let what = format!("{} has a route already, routes[{first}]", quote(&name.0));
-            let field = format!("{at}.routes[{i}].server_name");
-            found.fault(&field, what, "keep one, with all its backends");
+        let Some(file::TlsRoute { server_name, alpn, backends }) = route else { continue };
+        let field = format!("{at}.routes[{i}]");
+        let name = server_name.as_ref().map(|name| &*name.0);
+        let protocols: Vec<_> = alpn.iter().flatten().map(String::as_str).collect();
+        if name.is_none() && protocols.is_empty() {
+            let what = "leads everybody there, as the rule's own backends do";
+            let remedy = "add `server_name:` or `alpn:`, or list its backends in `backends`";
+            found.fault_if_whole(&field, &["server_name", "alpn[0]"], what, remedy);
         }
-        let backends = values(backends);
-        routes.push(SniRoute { server_name: name.0.clone(), backends });
+        let every = [None].into_iter().filter(|_| protocols.is_empty());
+        for protocol in protocols.iter().copied().map(Some).chain(every) {
+            if let Some(first) = first.insert((name, protocol), i) {
+                let whom: Vec<_> = name.into_iter().chain(protocol).map(quote).collect();
+                let what = format!("{} has a route already, routes[{first}]", whom.join(" with "));
+                found.fault(&field, what, "keep one, with all its backends");
+            }
+        }
+        for protocol in protocols.iter().filter(|_| tls.mode == Mode::Terminate) {
+            if !tls.alpn.iter().flatten().any(|offered| offered == protocol) {
+                let what =
+                    format!("{} is never agreed on: it is not in `tls.alpn`", quote(protocol));
+                found.warn(&format!("{field}.alpn"), what, "add it there, or take it out here");
+            }
+        }
+        routes.push(TlsRoute {
+            server_name: name.map(str::to_owned),
+            alpn: protocols.iter().map(|name| name.as_bytes().to_vec()).collect(),
+            backends: values(backends),
+        });
     }
     routes
 }

@@ -6,6 +6,7 @@ mod material;
 mod names;
 mod originate;
 pub mod plan;
+pub mod route;
 mod session;
 mod terminate;
 mod tickets;
@@ -19,9 +20,9 @@ pub use material::{Certificate, CertificateFiles, MaterialError, Revoked, Roots,
 pub use names::Facts;
 pub use originate::Originator;
 pub use plan::{
-    ClientsPlan, OriginatePlan, ServedPlan, SniRoute, TerminatePlan, TlsMode, TlsPlan, TlsVersion,
-    Trust,
+    ClientsPlan, OriginatePlan, ServedPlan, TerminatePlan, TlsMode, TlsPlan, TlsVersion, Trust,
 };
+pub use route::TlsRoute;
 pub use session::Session;
 pub use terminate::{SetupError, Terminator};
 pub use tickets::{MOST_TICKET, TICKET_LIFETIME, TicketKeys, TicketSecret, TicketSet};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::material::{Certificate, Revoked, Roots};
-use crate::base::Endpoint;
+use super::route::TlsRoute;
 
 /// What a rule does with TLS.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,8 +13,8 @@ pub struct TlsPlan {
     pub mode: TlsMode,
     /// A hello, and the whole handshake, must be done within this.
     pub handshake_timeout: Duration,
-    /// Which backends a server name leads to; names that none matches go to the rule's own backends.
-    pub routes: Vec<SniRoute>,
+    /// Which backends a name or a protocol leads to; who takes none of them goes to the rule's own.
+    pub routes: Vec<TlsRoute>,
 }
 
 /// Where TLS ends.
@@ -24,15 +24,6 @@ pub enum TlsMode {
     Terminate(TerminatePlan),
     /// At the backend.
     Passthrough,
-}
-
-/// Backends of one server name.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SniRoute {
-    /// Lower case; `*.example.com` stands for one label more.
-    pub server_name: String,
-    /// As configured.
-    pub backends: Vec<Endpoint>,
 }
 
 /// How TLS is terminated.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::base::Endpoint;
-use tidegate::net::tls::{SniRoute, TlsMode};
+use tidegate::net::tls::{TlsMode, TlsRoute};
 use tidegate::proxy::RulePlan;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -17,7 +17,13 @@ use crate::support::{SOON, bytes};
 
 /// A rule that passes TLS through to `own`, and to others by name.
 fn passing(own: &[&Backend], routes: &[(&str, &Backend)]) -> RulePlan {
-    let backends = own.iter().chain(routes.iter().map(|(_, backend)| backend));
+    let ways = routes.iter().map(|(name, backend)| (Some(*name), &[][..], *backend));
+    passing_by(own, &ways.collect::<Vec<_>>())
+}
+
+/// As [`passing`], by name and by protocol.
+fn passing_by(own: &[&Backend], routes: &[(Option<&str>, &[&str], &Backend)]) -> RulePlan {
+    let backends = own.iter().chain(routes.iter().map(|(.., backend)| backend));
     let mut plan = plan(&backends.map(|backend| backend.address).collect::<Vec<_>>());
     for backend in &mut plan.pool.backends[own.len()..] {
         backend.routed = true;
@@ -25,18 +31,25 @@ fn passing(own: &[&Backend], routes: &[(&str, &Backend)]) -> RulePlan {
     let mut tls = tls::tls(TlsMode::Passthrough);
     tls.routes = routes
         .iter()
-        .map(|(name, backend)| SniRoute {
-            server_name: (*name).to_owned(),
+        .map(|(name, alpn, backend)| TlsRoute {
+            server_name: name.map(str::to_owned),
+            alpn: protocols(alpn),
             backends: vec![Endpoint::from(backend.address)],
         })
         .collect();
     RulePlan { tls: Some(tls), ..plan }
 }
 
+fn protocols(names: &[&str]) -> Vec<Vec<u8>> {
+    names.iter().map(|name| name.as_bytes().to_vec()).collect()
+}
+
 /// A backend with TLS of its own that says `word`.
 async fn saying(authority: &Authority, word: u8) -> Backend {
     let pair = authority.pair(&["exact.example", "*.wild.example", "other.example"]);
-    tls::backend(authority.server(tls::TLS13, &pair), move |mut stream| async move {
+    let mut config = authority.server(tls::TLS13, &pair);
+    config.alpn_protocols = protocols(&["h2", "http/1.1"]);
+    tls::backend(config, move |mut stream| async move {
         let _ = stream.write_all(&[word]).await;
         tls::echo(stream).await;
     })
@@ -81,6 +94,54 @@ async fn a_name_that_leads_nowhere_is_told_so_by_an_alert() {
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer, [21, 3, 1, 0, 2, 2, 112]);
+        proxy.has_ended("no_route", times).await;
+    }
+    assert_eq!(exact.connections(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_protocol_leads_to_its_backend_within_its_name_or_for_all_names() {
+    let authority = Authority::new();
+    let (own, second, first, any) = (
+        saying(&authority, b'o').await,
+        saying(&authority, b'2').await,
+        saying(&authority, b'1').await,
+        saying(&authority, b'a').await,
+    );
+    let routes: &[(Option<&str>, &[&str], &Backend)] = &[
+        (None, &["h2"], &any),
+        (Some("exact.example"), &["h2"], &second),
+        (Some("exact.example"), &[], &first),
+    ];
+    let proxy = Proxy::of(passing_by(&[&own], routes)).await;
+    for (name, offered, word) in [
+        ("exact.example", &["http/1.1", "h2"][..], b'2'),
+        ("exact.example", &["http/1.1"], b'1'),
+        ("exact.example", &[], b'1'),
+        ("other.example", &["h2"], b'a'),
+        ("other.example", &["http/1.1"], b'o'),
+    ] {
+        let mut config = authority.client(TLS13, None);
+        config.alpn_protocols = protocols(offered);
+        let mut client = connect(&Arc::new(config), proxy.address, name).await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), word, "{name} {offered:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_protocol_that_leads_nowhere_is_told_so_where_its_name_leads_somewhere() {
+    let authority = Authority::new();
+    let exact = saying(&authority, b'e').await;
+    let proxy = Proxy::of(passing_by(&[], &[(Some("exact.example"), &["h2"], &exact)])).await;
+    let mut config = authority.client(TLS13, None);
+    config.alpn_protocols = protocols(&["http/1.1"]);
+    let config = Arc::new(config);
+    for (name, alert, times) in [("exact.example", 120, 1), ("other.example", 112, 2)] {
+        let mut client = proxy.connect().await;
+        client.write_all(&hello(&config, name)).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, [21, 3, 1, 0, 2, 2, alert], "{name}");
         proxy.has_ended("no_route", times).await;
     }
     assert_eq!(exact.connections(), 0);
