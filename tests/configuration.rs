@@ -1,5 +1,8 @@
 //! What the documentation and the examples show is a configuration that loads.
 
+#[path = "support/pages.rs"]
+mod pages;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -7,41 +10,10 @@ use std::path::{Path, PathBuf};
 use tidegate::config::{Loaded, load};
 use tidegate::node::certs::{self, Wanted};
 
+use pages::examples;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The fenced YAML blocks of a page: line, the word behind `yaml`, text.
-fn blocks(page: &Path) -> Vec<(usize, String, String)> {
-    let text = fs::read_to_string(page).unwrap_or_default();
-    let mut blocks = Vec::new();
-    let mut open: Option<(usize, String, String)> = None;
-    for (i, line) in text.lines().enumerate() {
-        match &mut open {
-            None => {
-                if let Some(word) = line.strip_prefix("```yaml") {
-                    open = Some((i + 1, word.trim().to_owned(), String::new()));
-                }
-            }
-            Some(_) if line == "```" => blocks.extend(open.take()),
-            Some((_, _, block)) => *block += &format!("{line}\n"),
-        }
-    }
-    assert!(open.is_none(), "{}: a block is not closed", page.display());
-    blocks
-}
-
-const RULE: &str =
-    "rules:\n  - name: web\n    listen: \"0.0.0.0:8080\"\n    backends: [\"127.0.0.1:8081\"]\n";
-
-/// A whole file; `yaml top` shows keys of the file, `yaml rule` keys of a rule.
-fn whole(kind: &str, block: &str) -> String {
-    match kind {
-        "" => block.to_owned(),
-        "top" => format!("{RULE}{block}"),
-        "rule" => block.lines().fold(RULE.to_owned(), |text, line| text + "    " + line + "\n"),
-        other => panic!("unknown kind of block: {other}"),
-    }
 }
 
 /// Writes every file of TLS that `text` names, under `dir`.
@@ -100,13 +72,9 @@ fn load_text(text: &str) -> Result<Loaded, String> {
 fn every_example_in_the_pages_loads() {
     let mut seen = 0;
     for page in ["README.md", "docs/configuration.md", "docs/operations.md"] {
-        for (line, kind, block) in blocks(&root().join(page)) {
-            // A page may also show other YAML, of a compose file say.
-            if kind.is_empty() && !block.lines().any(|line| line.starts_with("rules:")) {
-                continue;
-            }
+        for (line, text) in examples(&root().join(page)) {
             seen += 1;
-            if let Err(faults) = load_text(&whole(&kind, &block)) {
+            if let Err(faults) = load_text(&text) {
                 panic!("{page}:{line}:\n{faults}");
             }
         }

@@ -21,5 +21,7 @@ mod harness;
 mod image;
 mod limits;
 mod netns;
+#[path = "../support/pages.rs"]
+mod pages;
 mod reload;
 mod tls;

@@ -3,6 +3,7 @@
 
 mod backends;
 mod clients;
+mod examples;
 mod half_open;
 mod identity;
 mod proxy_headers;
@@ -57,6 +58,12 @@ fn curl_command(arguments: &[&str]) -> Command {
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--show-error", "--fail", "--max-time", "10"]).args(arguments);
     curl
+}
+
+/// What curl gets, if it gets anything.
+fn try_curl(arguments: &[&str]) -> Option<String> {
+    let output = try_run(&mut curl_command(arguments), Duration::from_secs(20))?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// What curl gets.

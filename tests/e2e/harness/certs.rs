@@ -42,13 +42,13 @@ impl Certs {
         ["-cert".into(), file("crt"), "-key".into(), file("key")]
     }
 
-    /// Has openssl make a server's certificate, whose common name is `stem`, with a key as `-newkey`
-    /// takes it. Both files take the place of older ones in one step each.
+    /// Has openssl make a certificate, of a server or a client, whose common name is `stem`, with a
+    /// key as `-newkey` takes it. Both files take the place of older ones in one step each.
     pub(crate) fn issue(&self, stem: &str, key: &[&str], names: &[&str]) {
         let alternative: Vec<String> = names.iter().map(|name| format!("DNS:{name}")).collect();
         let config = format!(
             "[req]\ndistinguished_name=dn\nx509_extensions=ext\nprompt=no\n[dn]\nCN={stem}\n[ext]\n\
-             basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\nsubjectAltName={}\n",
+             basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth,clientAuth\nsubjectAltName={}\n",
             alternative.join(",")
         );
         let at = |name: &str| self.path(name);

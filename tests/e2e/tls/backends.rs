@@ -15,7 +15,7 @@ const UNCHECKED: &str = "health_check: { type: none }";
 
 /// nginx with TLS; it says the name that was asked for, who the client is and whether a session was
 /// resumed (`r` or `.`).
-fn nginx(certs: &Certs, stem: &str, more: &str) -> Server {
+pub(super) fn nginx(certs: &Certs, stem: &str, more: &str) -> Server {
     // Its own default is TLS 1.2 and older.
     let versions = match more.contains("ssl_protocols") {
         true => "",
@@ -32,7 +32,7 @@ fn nginx(certs: &Certs, stem: &str, more: &str) -> Server {
 
 /// HAProxy with TLS; it says the name that was asked for, who the client is and whether a session was
 /// resumed (`1` or `0`).
-fn haproxy(certs: &Certs, more: &str) -> Server {
+pub(super) fn haproxy(certs: &Certs, more: &str) -> Server {
     let address = loopback();
     let bundle = certs.bundle("server");
     let sections = format!(

@@ -11,10 +11,10 @@ use crate::harness::{Need, turn, until};
 
 const NEEDS: [Need; 5] = [CURL, OPENSSL, NGINX[0], NGINX[1], HAPROXY];
 /// Where clients come from, so that they can be told from the servers on 127.0.0.1.
-const CLIENT: &str = "127.0.0.9";
+pub(super) const CLIENT: &str = "127.0.0.9";
 
 /// nginx that reads headers of both versions and says whom they name.
-fn nginx(certs: &Certs, tls: bool) -> Server {
+pub(super) fn nginx(certs: &Certs, tls: bool) -> Server {
     let address = loopback();
     let (cert, key) = (certs.path("server.crt"), certs.path("server.key"));
     let sealed = if tls {
@@ -46,7 +46,7 @@ fn haproxy(certs: &Certs, tls: bool) -> Server {
 }
 
 /// HAProxy that passes connections on, each with a header.
-fn haproxy_in_front(web: SocketAddr, bind: &str, manner: &str) -> Server {
+pub(super) fn haproxy_in_front(web: SocketAddr, bind: &str, manner: &str) -> Server {
     let address = loopback();
     Server::haproxy(
         address,
