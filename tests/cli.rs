@@ -1,9 +1,9 @@
 //! The commands as they are typed: what they print and how they exit, against a listener that
 //! plays a node's admin side.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 const MEMBERS: &str = r#"{"self":"n1","members":[{"name":"n1","address":"10.0.0.1:9090","state":"alive","self":true,"config_digest":"ab12cd34ef","node_id":"1","boot_id":"2","version":"0.1.0","since_s":61.5}]}
 "#;
@@ -287,4 +287,97 @@ fn certificates_are_made_and_never_overwritten_and_a_configuration_takes_them() 
     let said = text(&check.stdout);
     assert!(said.contains("TLS ends here (1 certificate, clients must show theirs)"), "{said}");
     assert!(said.contains("0 warnings"), "{said}");
+
+    let (code, said) = certs("--dir bare --clients 0");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("tidegate client --certs bare --connect "),
+        "who is there to come as? {said}"
+    );
+}
+
+/// A running `tidegate backend-server`, and what it says.
+struct Backend {
+    child: Child,
+    said: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Backend {
+    fn start() -> Backend {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(["backend-server", "--listen", "127.0.0.1:0", "--name", "b"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let mut first = String::new();
+        said.read_line(&mut first).unwrap();
+        let address = first.trim_start_matches("backend b listens on ");
+        let address = address.split(' ').next().unwrap().to_owned();
+        Backend { child, said, address }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_client_and_a_backend_say_what_passes_between_them_and_the_client_sums_up() {
+    let mut backend = Backend::start();
+    let words =
+        format!("client --plain --id me --connect {} --count 3 --interval 1ms", backend.address);
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(words.split_whitespace())
+        .output()
+        .unwrap();
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    for number in 1..=3 {
+        let reply = format!("Reply from upstream b: hello {number} from me\n");
+        assert!(said.contains(&reply), "{said}");
+    }
+    assert!(said.contains("  sent        3\n  replies     3\n    3 from b\n"), "{said}");
+    assert!(said.contains("  refusals    0\n"), "{said}");
+    let mut told = String::new();
+    while !told.contains("closed after 3 lines") {
+        assert!(backend.said.read_line(&mut told).unwrap() > 0, "{told}");
+    }
+    assert!(told.contains(" says: hello 2 from me\n"), "{told}");
+}
+
+#[test]
+fn a_client_and_a_backend_that_cannot_begin_say_why_with_an_exit_code() {
+    let taken = Backend::start();
+    let dir = tempfile::tempdir().unwrap();
+    let listening = format!("backend-server --listen {}", taken.address);
+    let refused: [(&str, i32, &str); 9] = [
+        ("client --plain --count 1 --connect 127.0.0.1:1", 1, "no reply came"),
+        (
+            "client --certs nope --connect localhost:1",
+            1,
+            "there is no nope/ca.crt; `tidegate certs --dir nope` makes it",
+        ),
+        ("client --connect localhost", 2, "`localhost` has no port"),
+        ("client --connect localhost:1 --interval 3s..1s", 2, "the second time is the shorter one"),
+        ("client --connect localhost:1 --cert a.crt", 2, "--key <FILE>"),
+        (&listening, 1, "cannot listen on 127.0.0.1:"),
+        ("backend-server --cert nope.crt --key nope.key", 1, "nope.crt cannot be read: "),
+        ("backend-server --cert nope.crt", 2, "--key <FILE>"),
+        ("backend-server --http --echo", 2, "cannot be used with"),
+    ];
+    for (words, code, what) in refused {
+        let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(words.split_whitespace())
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words}: {said}");
+        assert!(said.contains(what), "{words}: {said}");
+    }
 }

@@ -97,11 +97,12 @@ pub fn make(wanted: &Wanted) -> Result<String, CertsError> {
         );
     }
     let shown = dir.display();
+    let id = if wanted.clients > 0 { "--id client.a " } else { "" };
     Ok(said
         + &format!(
             "next, in a rule: tls: {{ cert: {shown}/server.crt, key: {shown}/server.key, client_ca: {shown}/ca.crt, \
              client_crl: {shown}/ca.crl }}\n\
-             and then: tidegate client --certs {shown} --id client.a --connect 127.0.0.1:8443\n"
+             and then: tidegate client --certs {shown} {id}--connect 127.0.0.1:8443\n"
         ))
 }
 
