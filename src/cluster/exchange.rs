@@ -22,11 +22,11 @@ use super::books::{Books, Low, Moment, Place, Reporter, Telling};
 use super::line::Line;
 use super::owners::{Owners, Pair};
 use super::reporters::Reporters;
-use super::wire::MAX_PAYLOAD;
 use super::wire::limits::{
     Counts, Hot, HotRow, LevelRow, Levels as LevelRows, MOST_HOT, MOST_LEVELS, MOST_REPORTS,
     ReportRow, Reports,
 };
+use super::wire::pack;
 use super::wire::records::Record;
 use crate::base::{Actor, KeyHash, LimitId};
 use crate::crdt::Told;
@@ -352,7 +352,10 @@ impl Exchange {
                 records.entry(to).or_default().push(Record::Hot(hot));
             }
         }
-        records.into_iter().flat_map(|(to, records)| pack(to, &records)).collect()
+        let packed = |(to, records): (Actor, Vec<Record>)| {
+            pack(records.iter().map(Record::bytes)).into_iter().map(move |payload| (to, payload))
+        };
+        records.into_iter().flat_map(packed).collect()
     }
 
     /// Keys that this node keeps books of, and rows in them.
@@ -677,21 +680,6 @@ impl Exchange {
         line.sent(now, self.seq, limit, keys);
         self.seq
     }
-}
-
-/// As few datagrams as hold the records in their order.
-fn pack(to: Actor, records: &[Record]) -> Vec<(Actor, Vec<u8>)> {
-    let mut payloads: Vec<(Actor, Vec<u8>)> = Vec::new();
-    for record in records {
-        let bytes = record.bytes();
-        match payloads.last_mut() {
-            Some((_, payload)) if payload.len() + bytes.len() <= MAX_PAYLOAD => {
-                payload.extend_from_slice(&bytes);
-            }
-            _ => payloads.push((to, bytes)),
-        }
-    }
-    payloads
 }
 
 #[cfg(test)]

@@ -52,6 +52,31 @@ pub struct PoolPlan {
     pub tcp: crate::net::TcpOptions,
 }
 
+impl PoolPlan {
+    /// No backend yet; otherwise what a rule has that says nothing.
+    pub fn new(rule: impl Into<RuleName>) -> Self {
+        PoolPlan {
+            rule: rule.into(),
+            backends: Vec::new(),
+            policy: Policy::WeightedRoundRobin,
+            check: CheckPlan::default(),
+            outlier: OutlierPlan::default(),
+            panic_threshold: Share::percent(50.0),
+            slow_start: Duration::ZERO,
+            connect_timeout: Duration::from_secs(2),
+            connect_attempts: 3,
+            connection_limit: None,
+            shared_caps: None,
+            queue: QueuePlan::default(),
+            bandwidth: Rates::default(),
+            shared_bandwidth: None,
+            tls: None,
+            send_proxy: None,
+            tcp: crate::net::TcpOptions::default(),
+        }
+    }
+}
+
 /// One configured backend.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackendPlan {

@@ -4,19 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::balance::Policy;
 use tidegate::base::drain::DrainSignal;
-use tidegate::base::{
-    Draining, ListenAddr, Publisher, RuleName, Share, drain_signal, publish_and_view,
-};
+use tidegate::base::{Draining, ListenAddr, Publisher, RuleName, drain_signal, publish_and_view};
 use tidegate::health::{CheckPlan, NoPeers, OutlierPlan, Verdicts};
 use tidegate::net::tls::{TicketKeys, TicketSecret, TicketSet};
 use tidegate::net::{Resolver, TcpOptions, bind_listeners};
 use tidegate::proxy::{
     AccessLog, Rule, RuleFigures, RulePlan, RuleStats, RuleTls, Snapshot, Workers,
 };
-use tidegate::traffic::{Access, Authorization, Caps, ClientPacers, Limiter, Rates};
-use tidegate::upstream::{BackendPlan, Pool, PoolPlan, PoolWindows, QueuePlan};
+use tidegate::traffic::{Access, Authorization, Caps, ClientPacers, Limiter};
+use tidegate::upstream::{BackendPlan, Pool, PoolPlan, PoolWindows};
 use tokio::net::TcpStream;
 
 const WORKERS: usize = 2;
@@ -38,23 +35,10 @@ pub(crate) fn plan(backends: &[SocketAddr]) -> RulePlan {
         name: name.clone(),
         listen: Vec::new(),
         pool: PoolPlan {
-            rule: name,
             backends: backends.iter().map(|address| BackendPlan::new(*address)).collect(),
-            policy: Policy::WeightedRoundRobin,
             check: CheckPlan { kind: None, ..CheckPlan::default() },
             outlier: OutlierPlan { failures: 0, ..OutlierPlan::default() },
-            panic_threshold: Share::percent(50.0),
-            slow_start: Duration::ZERO,
-            connect_timeout: Duration::from_secs(2),
-            connect_attempts: 3,
-            connection_limit: None,
-            shared_caps: None,
-            shared_bandwidth: None,
-            queue: QueuePlan::default(),
-            bandwidth: Rates::default(),
-            tls: None,
-            send_proxy: None,
-            tcp: TcpOptions::default(),
+            ..PoolPlan::new(name)
         },
         idle_timeout: Duration::from_secs(600),
         rate_limit: None,

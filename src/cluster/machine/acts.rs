@@ -13,7 +13,7 @@ use crate::cluster::acts::{ActsBeat, AskActs, Digest, Row, Store, Subject};
 use crate::cluster::budget::Priority;
 use crate::cluster::identity::{FURTHEST_AHEAD, Identity};
 use crate::cluster::wire::records::Record;
-use crate::cluster::wire::{Kind, MAX_PAYLOAD, Reason};
+use crate::cluster::wire::{Kind, Reason, pack};
 
 /// A new act is told again after these, from the first time on: 5 % loss each leaves six in a million.
 const AGAIN: [Duration; 3] =
@@ -140,7 +140,7 @@ impl Machine {
             due.iter().filter_map(|subject| store.row(now, subject)).collect::<Vec<_>>()
         });
         let peers = self.peers();
-        for payload in payloads(rows) {
+        for payload in pack(rows.into_iter().map(|row| row.record().bytes())) {
             for peer in &peers {
                 self.send(now, Kind::Acts, *peer, &payload, Priority::Views);
             }
@@ -230,7 +230,7 @@ impl Machine {
         }
         self.telling.answered = Some(now);
         let rows = self.rooms.acts.look(|store| store.rows_beyond(now, &ask.sums, ANSWER));
-        for payload in payloads(rows) {
+        for payload in pack(rows.into_iter().map(|row| row.record().bytes())) {
             self.send(now, Kind::Acts, peer, &payload, Priority::Views);
         }
         // So that it sees whether that was all.
@@ -251,17 +251,4 @@ impl Machine {
             self.note_change(now);
         }
     }
-}
-
-/// Acts in as few datagrams as they fit in.
-fn payloads(rows: Vec<Row>) -> Vec<Vec<u8>> {
-    let mut all: Vec<Vec<u8>> = Vec::new();
-    for row in rows {
-        let record = row.record().bytes();
-        match all.last_mut() {
-            Some(last) if last.len() + record.len() <= MAX_PAYLOAD => last.extend(record),
-            _ => all.push(record),
-        }
-    }
-    all
 }

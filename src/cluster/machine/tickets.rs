@@ -12,7 +12,7 @@ use crate::cluster::budget::Priority;
 use crate::cluster::identity::Identity;
 use crate::cluster::tickets::{self, Heard, Rotation, Standing};
 use crate::cluster::wire::records::{Record, TicketRow, TicketsBeat};
-use crate::cluster::wire::{Kind, MAX_PAYLOAD, Reason};
+use crate::cluster::wire::{Kind, Reason, pack};
 use crate::net::tls::TicketSecret;
 
 /// A new secret is told so often, a look apart: 5 % loss each leaves six in a million.
@@ -93,14 +93,13 @@ impl Machine {
         if self.tickets.under_way.is_empty() {
             return;
         }
-        let rows: Vec<Vec<u8>> =
-            self.tickets.under_way.iter().map(|(secret, _)| row(secret)).collect();
+        let payloads = pack(self.tickets.under_way.iter().map(|(secret, _)| row(secret)));
         self.tickets.under_way.retain_mut(|(_, left)| {
             *left -= 1;
             *left > 0
         });
         for peer in self.trusted() {
-            self.tell_rows(now, peer, &rows);
+            self.tell_secrets(now, peer, &payloads);
         }
     }
 
@@ -113,17 +112,9 @@ impl Machine {
         peers
     }
 
-    fn tell_rows(&mut self, now: Instant, peer: Identity, rows: &[Vec<u8>]) {
-        let mut payload = Vec::new();
-        for row in rows {
-            if payload.len() + row.len() > MAX_PAYLOAD {
-                self.send(now, Kind::Tickets, peer, &payload, Priority::Views);
-                payload.clear();
-            }
-            payload.extend_from_slice(row);
-        }
-        if !payload.is_empty() {
-            self.send(now, Kind::Tickets, peer, &payload, Priority::Views);
+    fn tell_secrets(&mut self, now: Instant, peer: Identity, payloads: &[Vec<u8>]) {
+        for payload in payloads {
+            self.send(now, Kind::Tickets, peer, payload, Priority::Views);
         }
     }
 
@@ -153,7 +144,7 @@ impl Machine {
             return;
         }
         self.tickets.told = Some(now);
-        self.tell_rows(now, peer, &rows);
+        self.tell_secrets(now, peer, &pack(rows));
         if !beat.answer {
             self.beat_tickets(now, peer, true);
         }

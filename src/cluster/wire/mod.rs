@@ -109,5 +109,17 @@ impl Kind {
     }
 }
 
+/// Encoded records in their order, in as few payloads as hold them.
+pub fn pack(records: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut payloads: Vec<Vec<u8>> = Vec::new();
+    for record in records {
+        match payloads.last_mut() {
+            Some(last) if last.len() + record.len() <= MAX_PAYLOAD => last.extend(record),
+            _ => payloads.push(record),
+        }
+    }
+    payloads
+}
+
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use super::Balancer;
 use crate::balance::Policy;
 use crate::base::{Endpoint, LimitId, RuleName, Share, time};
 use crate::health::{CheckPlan, NoPeers, OutlierPlan, Verdicts};
-use crate::net::{Resolver, TcpOptions, resolver::ResolveError};
+use crate::net::{Resolver, resolver::ResolveError};
 use crate::traffic::{
     Action, Algorithm, ClientPacers, IPV6_PREFIX, LimitKey, LimitPlan, LimitScope, Limiter,
     MAX_KEYS, Quota, Rates, Sharing,
@@ -65,25 +65,7 @@ impl Default for BalancerBuilder {
     /// connection; no limits.
     fn default() -> Self {
         BalancerBuilder {
-            pool: PoolPlan {
-                rule: RuleName::from("balancer"),
-                backends: Vec::new(),
-                policy: Policy::LeastConnections,
-                check: CheckPlan::default(),
-                outlier: OutlierPlan::default(),
-                panic_threshold: Share::percent(50.0),
-                slow_start: Duration::ZERO,
-                connect_timeout: Duration::from_secs(2),
-                connect_attempts: 3,
-                connection_limit: None,
-                shared_caps: None,
-                queue: QueuePlan::default(),
-                bandwidth: Rates::default(),
-                shared_bandwidth: None,
-                tls: None,
-                send_proxy: None,
-                tcp: TcpOptions::default(),
-            },
+            pool: PoolPlan { policy: Policy::LeastConnections, ..PoolPlan::new("balancer") },
             rate: None,
             client_bandwidth: Rates::default(),
             idle_timeout: Duration::from_secs(600),

@@ -17,7 +17,7 @@ use crate::health::{
     CheckKind, CheckPlan, Condition, Duty, NoPeers, OutlierPlan, Peers, Report, Rota, Verdict, Vote,
 };
 use crate::net::tls::{OriginatePlan, Trust};
-use crate::net::{HeaderVersion, Resolver, TcpOptions};
+use crate::net::{HeaderVersion, Resolver};
 use crate::traffic::Rates;
 
 mod caps;
@@ -87,23 +87,10 @@ fn backend(address: impl Into<Endpoint>) -> BackendPlan {
 /// Round robin without checks.
 fn plan(addresses: &[SocketAddr]) -> PoolPlan {
     PoolPlan {
-        rule: "web".into(),
         backends: addresses.iter().map(|&address| backend(address)).collect(),
-        policy: Policy::WeightedRoundRobin,
         check: CheckPlan { kind: None, ..CheckPlan::default() },
         outlier: OutlierPlan { failures: 0, ..OutlierPlan::default() },
-        panic_threshold: Share::percent(50.0),
-        slow_start: Duration::ZERO,
-        connect_timeout: Duration::from_secs(2),
-        connect_attempts: 3,
-        connection_limit: None,
-        shared_caps: None,
-        shared_bandwidth: None,
-        queue: QueuePlan::default(),
-        bandwidth: Rates::default(),
-        tls: None,
-        send_proxy: None,
-        tcp: TcpOptions::default(),
+        ..PoolPlan::new("web")
     }
 }
 
