@@ -25,7 +25,7 @@ use crate::traffic::{ClientPacers, Decision, Limiter, Subject};
 use crate::upstream::{BackendPlan, BackendStatus, Dialed, Pool};
 
 use super::farewell::Refusal;
-use super::life::decide;
+use super::limits::decide;
 use super::outcome::Outcome;
 
 /// Spreads connections over backends, for use from Rust: without configuration, listener or cluster.

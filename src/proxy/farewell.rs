@@ -27,8 +27,9 @@ pub(super) struct Refusal {
     pub(super) outcome: Outcome,
 }
 
+/// How it is sent away.
 #[derive(Clone, Copy, Debug)]
-enum Manner {
+pub(super) enum Manner {
     /// The client reads an end of file.
     Close,
     /// The client's next call fails.
@@ -36,12 +37,16 @@ enum Manner {
 }
 
 impl Refusal {
+    pub(super) fn new(leg: impl Into<Leg>, manner: Manner, outcome: Outcome) -> Self {
+        Refusal { leg: leg.into(), manner, outcome }
+    }
+
     pub(super) fn close(leg: impl Into<Leg>, outcome: Outcome) -> Self {
-        Refusal { leg: leg.into(), manner: Manner::Close, outcome }
+        Refusal::new(leg, Manner::Close, outcome)
     }
 
     pub(super) fn reset(leg: impl Into<Leg>, outcome: Outcome) -> Self {
-        Refusal { leg: leg.into(), manner: Manner::Reset, outcome }
+        Refusal::new(leg, Manner::Reset, outcome)
     }
 
     /// Says it to the client. `lingering` counts those who linger.

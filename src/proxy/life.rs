@@ -8,27 +8,24 @@
 //! Each step takes the noun of the step before, so that a wrong order does not compile. Permits and
 //! leases lie in the nouns and go back when these are dropped, on every path.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::sleep;
 
 use crate::base::{ClientAddr, Endpoint, Identity, time};
 use crate::net::tls::{TlsRoute, route};
 use crate::net::{self, HeaderVersion, Leg, Meter as _, Terms, TlsTold, Told, write_header};
-use crate::traffic::{
-    Action, Answer, CapReached, Caps, ClientPace, Decision, Denied, LimitKey, Limiter, Permission,
-    Permit, Subject, Way,
-};
+use crate::traffic::{ClientPace, Decision, LimitKey, Limiter, Permission, Permit, Subject, Way};
 use crate::upstream::{DialError, Dialed, Lease, Opening};
 
 use super::access_log::Secured;
 use super::cut::Why;
 use super::farewell::Refusal;
 use super::greeting::{self, HEADER_TIMEOUT, Shown};
+use super::limits;
 use super::outcome::{Outcome, Reason, Side};
 use super::plan::RulePlan;
 use super::tale::Tale;
@@ -182,8 +179,7 @@ impl Client {
             Some(caps) => {
                 let entered = match caps.enter(ip) {
                     Ok(permit) => Ok(permit),
-                    // Boxed: waiting for another node's word is rare, once permits are here.
-                    Err(denied) => Box::pin(ask_for_permit(caps, ip, denied)).await,
+                    Err(denied) => Box::pin(limits::ask_for_permit(caps, ip, denied)).await,
                 };
                 match entered {
                     // Boxed: without caps there is none, and most rules have no caps.
@@ -194,88 +190,18 @@ impl Client {
         };
         if let Some(limiter) = &rule.limiter
             && limiter.plan().key != LimitKey::Identity
-            && let Decision::Refuse { retry_after } = decide(limiter, ip.into()).await
+            && let Decision::Refuse { retry_after } = limits::decide(limiter, ip.into()).await
         {
-            let outcome = Outcome::new(Reason::RateLimited, Side::Client);
-            match limiter.plan().action {
-                Action::Reject => return Err(self.peer.0.refuse(outcome)),
-                Action::Drop => return Err(Refusal::reset(self.peer.0.stream, outcome)),
-                // Boxed: waiting is rare, and would make every connection's future larger.
-                Action::Delay { max, .. } => {
-                    drop(self.peer.0.handshake.take());
-                    if !Box::pin(wait_for_token(limiter, ip.into(), retry_after, max)).await {
-                        return Err(self.peer.0.refuse(outcome));
-                    }
-                }
+            let handshake = &mut self.peer.0.handshake;
+            let waiting = limits::without_token(limiter, ip.into(), retry_after, handshake);
+            if let Err(manner) = Box::pin(waiting).await {
+                let outcome = Outcome::new(Reason::RateLimited, Side::Client);
+                return Err(Refusal::new(self.peer.0.stream, manner, outcome));
             }
         }
         let pacers = rule.client_pacers.as_ref();
         let pace = pacers.map(|pacers| Box::new(pacers.of(ip, time::now())));
         Ok(Admitted { client: self, permit, pace })
-    }
-}
-
-/// The limiter's decision; a strict one may have to ask another node first, for some milliseconds.
-pub(super) async fn decide(limiter: &Limiter, client: Subject<'_>) -> Decision {
-    match limiter.admit(client, time::now()) {
-        // Boxed, as waiting is rare.
-        Decision::Ask(ask) => {
-            let answer = limiter.asker().ask(ask).await;
-            limiter.answered(ask, answer, time::now())
-        }
-        decision => decision,
-    }
-}
-
-/// Asks the cluster for what was denied, each cap once and once more when somebody else was quicker.
-async fn ask_for_permit(
-    caps: &Arc<Caps>,
-    ip: IpAddr,
-    mut denied: Denied,
-) -> Result<Permit, CapReached> {
-    const MOST_ASKS: u32 = 4;
-    for _ in 0..MOST_ASKS {
-        let Some(answering) = caps.ask(denied) else { break };
-        match answering.await {
-            Answer::Granted { .. } => match caps.enter(ip) {
-                Ok(permit) => return Ok(permit),
-                Err(again) => denied = again,
-            },
-            Answer::Refused { .. } => break,
-            Answer::Nobody => return caps.enter_unasked(ip),
-        }
-    }
-    Err(denied.cap)
-}
-
-/// Waits in the limiter's queue until there is a token; `false` when there was no place or no
-/// token in time.
-async fn wait_for_token(
-    limiter: &Arc<Limiter>,
-    client: Subject<'_>,
-    mut retry_after: Duration,
-    longest: Duration,
-) -> bool {
-    let Some(mut place) = limiter.enter_queue() else { return false };
-    let until = time::now() + longest;
-    loop {
-        let left = until.saturating_duration_since(time::now());
-        if retry_after > left {
-            return false;
-        }
-        // A timer's step: another waiter may have taken the token that we were told of.
-        sleep(retry_after.max(Duration::from_millis(1))).await;
-        let decision = match place.admit(client, time::now()) {
-            Decision::Ask(ask) => {
-                let answer = limiter.asker().ask(ask).await;
-                place.answered(ask, answer, time::now())
-            }
-            decision => decision,
-        };
-        match decision {
-            Decision::Refuse { retry_after: again } => retry_after = again,
-            Decision::Admit | Decision::Ask(_) => return true,
-        }
     }
 }
 
@@ -321,19 +247,15 @@ impl Known {
         tale: &Tale,
     ) -> Result<Known, Refusal> {
         let subject = Subject { address: tale.client.ip(), identity: tale.identity() };
-        let Decision::Refuse { retry_after } = decide(limiter, subject).await else {
+        let Decision::Refuse { retry_after } = limits::decide(limiter, subject).await else {
             return Ok(self);
         };
-        let outcome = Outcome::new(Reason::RateLimited, Side::Client);
-        match limiter.plan().action {
-            Action::Reject => Err(self.refuse(outcome)),
-            Action::Drop => Err(Refusal::reset(self.into_leg(), outcome)),
-            Action::Delay { max, .. } => {
-                drop(self.admitted.client.peer.0.handshake.take());
-                match wait_for_token(limiter, subject, retry_after, max).await {
-                    true => Ok(self),
-                    false => Err(self.refuse(outcome)),
-                }
+        let handshake = &mut self.admitted.client.peer.0.handshake;
+        match limits::without_token(limiter, subject, retry_after, handshake).await {
+            Ok(()) => Ok(self),
+            Err(manner) => {
+                let outcome = Outcome::new(Reason::RateLimited, Side::Client);
+                Err(Refusal::new(self.into_leg(), manner, outcome))
             }
         }
     }

@@ -17,6 +17,7 @@ mod cut;
 mod farewell;
 mod greeting;
 mod life;
+mod limits;
 mod outcome;
 pub mod plan;
 mod rule;
