@@ -54,6 +54,8 @@ pub struct Session {
     peer_ended: bool,
     /// We have.
     said_end: bool,
+    /// What the next read ends with: it stood behind what the last one returned.
+    fault: Option<io::Error>,
 }
 
 enum Conn {
@@ -88,6 +90,7 @@ impl Session {
             early: Vec::new(),
             peer_ended: false,
             said_end: false,
+            fault: None,
         }
     }
 
@@ -220,6 +223,9 @@ impl Session {
             .min(buf.len())
             .min(OTHER_SIZE);
         loop {
+            if let Some(fault) = self.fault.take() {
+                return Poll::Ready(Err(fault));
+            }
             if self.peer_ended {
                 return Poll::Ready(Ok(0));
             }
@@ -239,8 +245,9 @@ impl Session {
                 }
             });
             let Some(plain) = ready!(plain)? else { return Poll::Ready(Ok(0)) };
-            // What is to be said in answer; when the socket is full, the other direction sends it.
-            let _ = self.poll_flush(cx, stream)?;
+            // What is to be said in answer. When the socket is full, the other direction sends it; when it
+            // is broken, that is the other direction's fault, and what came before is still good.
+            let _ = self.poll_flush(cx, stream);
             if plain > 0 {
                 return Poll::Ready(Ok(plain));
             }
@@ -248,7 +255,8 @@ impl Session {
     }
 
     /// Opens the records of `sealed`, their plaintext to the front of `opened`, which is no shorter; keeps
-    /// what is no whole record. What was kept from before goes to the front of `sealed` first.
+    /// what is no whole record. What was kept from before goes to the front of `sealed` first. A record
+    /// that is at fault takes nothing from those before it.
     fn open(
         &mut self,
         sealed: &mut [u8],
@@ -257,11 +265,15 @@ impl Session {
     ) -> io::Result<usize> {
         sealed[..self.partial.len()].copy_from_slice(&self.partial);
         let mut plain = 0;
-        let (used, _) = self.advance(sealed, stream, &mut |piece| {
+        let advanced = self.advance(sealed, stream, &mut |piece| {
             opened[plain..plain + piece.len()].copy_from_slice(piece);
             plain += piece.len();
-        })?;
-        self.keep(&sealed[used..]);
+        });
+        match advanced {
+            Ok((used, _)) => self.keep(&sealed[used..]),
+            Err(fault) if plain == 0 => return Err(fault),
+            Err(fault) => self.fault = Some(fault),
+        }
         Ok(plain)
     }
 

@@ -55,7 +55,7 @@ impl Talk {
         let originator = Originator::new(&plan, &endpoint);
         let (client, server) =
             tokio::join!(originator.connect(&mut near), terminator.accept(&mut far, Vec::new()));
-        Talk { client: client.unwrap(), server: server.unwrap(), near, far }
+        Talk { client: client.unwrap(), server: server.unwrap().0, near, far }
     }
 
     /// What the client makes of `plain`: records that have not reached the server.
@@ -238,4 +238,36 @@ async fn a_forged_record_is_an_error_whose_alert_is_sent() {
     let told = poll_fn(|cx| client.poll_read(cx, near, &mut buf, usize::MAX)).await.unwrap_err();
     let told = told.downcast::<Error>().unwrap();
     assert_eq!(told, Error::AlertReceived(rustls::AlertDescription::BadRecordMac));
+}
+
+#[tokio::test]
+async fn what_came_is_read_although_nothing_can_be_sent_any_more() {
+    let mut talk = Talk::begin().await;
+    let mut buf = vec![0; 64 * 1024];
+    talk.client.write_all(&mut talk.near, b"answer").await.unwrap();
+    // As when the peer was sent much, has answered early and closed: what is kept never goes out.
+    talk.far.shutdown().await.unwrap();
+    talk.server.unsent = bytes(1000);
+    let n = talk.read(&mut buf, usize::MAX).await.unwrap();
+    assert_eq!(&buf[..n], b"answer");
+    let sent = poll_fn(|cx| talk.server.poll_flush(cx, &mut talk.far)).await;
+    assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::BrokenPipe, "the writer hears of it");
+}
+
+#[tokio::test]
+async fn records_before_a_bad_one_are_read_before_its_fault() {
+    let mut talk = Talk::begin().await;
+    let mut buf = vec![0; 64 * 1024];
+    let mut records = talk.sealed(b"good").await;
+    records.extend([23, 3, 3, 0, 32]);
+    records.extend([7; 32]);
+    talk.near.write_all(&records).await.unwrap();
+    // All of it at once: that is what it is about.
+    while talk.far.peek(&mut buf).await.unwrap() < records.len() {
+        tokio::task::yield_now().await;
+    }
+    let n = talk.read(&mut buf, usize::MAX).await.unwrap();
+    assert_eq!(&buf[..n], b"good");
+    let fault = talk.read(&mut buf, usize::MAX).await.unwrap_err();
+    assert_eq!(fault.kind(), io::ErrorKind::InvalidData);
 }
