@@ -6,6 +6,7 @@ mod material;
 mod names;
 mod originate;
 pub mod plan;
+mod remembered;
 pub mod route;
 mod session;
 mod terminate;

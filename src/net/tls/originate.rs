@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use super::fault::HandshakeFault;
 use super::plan::{OriginatePlan, Trust};
 use super::provider;
+use super::remembered::remembering;
 use super::session::Session;
 use super::terminate::SetupError;
 use crate::base::{Endpoint, Host};
@@ -88,10 +89,18 @@ impl Originator {
 
 impl Parts {
     fn new(plan: &OriginatePlan, backend: &Endpoint) -> Result<Parts, SetupError> {
+        let verifier = verifier(&plan.trust)?;
+        let (verifier, resumption) = match &plan.trust {
+            Trust::System | Trust::Roots(_) => remembering(verifier, SESSIONS),
+            // Whose dates do not matter.
+            Trust::Pinned(_) | Trust::Anybody => {
+                (verifier, Resumption::in_memory_sessions(SESSIONS))
+            }
+        };
         let builder = ClientConfig::builder_with_provider(Arc::clone(provider()))
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(verifier(&plan.trust)?);
+            .with_custom_certificate_verifier(verifier);
         let mut config = match &plan.certificate {
             None => builder.with_no_client_auth(),
             Some(certificate) => {
@@ -99,7 +108,7 @@ impl Parts {
                 builder.with_client_cert_resolver(Arc::new(key))
             }
         };
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.resumption = resumption;
         let name = match &plan.server_name {
             Some(name) => ServerName::try_from(name.clone())
                 .map_err(|error| Error::General(format!("`{name}`: {error}")))?,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::HandshakeKind;
 use tidegate::net::HeaderVersion;
@@ -13,7 +13,7 @@ use super::{NAME, towards};
 use crate::support::backend::Backend;
 use crate::support::proxy::{Proxy, plan};
 use crate::support::tls::{self, Authority, Pair, TLS12, TLS13, originate};
-use crate::support::until;
+use crate::support::{SOON, until};
 
 /// A backend with `pair` that says `!` and then echoes.
 async fn greeting(authority: &Authority, pair: &Pair) -> Backend {
@@ -184,5 +184,38 @@ async fn what_came_behind_a_proxy_header_reaches_a_backend_with_tls_sealed() {
         drop(client);
         proxy.has_ended("ok", 1).await;
         assert_eq!((proxy.figures().bytes_up, proxy.figures().bytes_down), (9, 9));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_are_resumed_no_longer_than_the_backends_certificate_is_good() {
+    let authority = Authority::new();
+    for versions in [TLS12, TLS13] {
+        let end = SystemTime::now() + Duration::from_secs(2);
+        let pair = authority.pair_of(&[NAME], |params| params.not_after = end.into());
+        let resumed = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&resumed);
+        let mut config = authority.server(versions, &pair);
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
+        let backend = tls::backend(config, move |mut stream| {
+            let kind = stream.get_ref().1.handshake_kind();
+            count.fetch_add(usize::from(kind == Some(HandshakeKind::Resumed)), Relaxed);
+            async move {
+                let _ = stream.write_all(b"!").await;
+                tls::echo(stream).await;
+            }
+        })
+        .await;
+        let mut plan = plan(&[backend.address]);
+        towards(originate(Trust::Roots(authority.roots()), NAME), &mut plan);
+        let proxy = Proxy::of(plan).await;
+        // Its end is a moment and no state: sessions go on until then, and not beyond.
+        let deadline = end + SOON;
+        while word(&proxy).await.is_some() {
+            assert!(SystemTime::now() < deadline, "sessions hide that the certificate is expired");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        proxy.has_ended("backend_tls_failed", 1).await;
+        assert!(resumed.load(Relaxed) > 0, "none was resumed at all");
     }
 }
