@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::Balancer;
-use tidegate::base::{Identity, time};
+use tidegate::base::Identity;
 use tidegate::net::Leg;
 use tidegate::net::tls::{
     Certificate, CertificateFiles, ClientsPlan, Roots, ServedPlan, TerminatePlan, Terminator,
@@ -82,8 +82,7 @@ impl Program {
             }
             Some(terminator) => {
                 let shaking = terminator.accept(&mut stream, Vec::new());
-                let session = timeout(HANDSHAKE, shaking).await??;
-                let identity = terminator.identity(session.agreed(), time::unix_ms())?;
+                let (session, identity) = timeout(HANDSHAKE, shaking).await??;
                 (Leg::sealed(stream, session), identity.ok_or("it has shown no certificate")?)
             }
         };

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use self::http::Site;
 use self::lines::Peer;
-use crate::base::{Drain, Draining, time};
+use crate::base::{Drain, Draining};
 use crate::net::proxy_header::{HeaderFault, read_header};
 use crate::net::tls::{
     Certificate, CertificateFiles, ClientsPlan, HandshakeFault, MaterialError, Roots, ServedPlan,
@@ -147,12 +147,7 @@ impl Backend {
             }
         }
         let Some(tls) = &self.tls else { return self.talk(stream, &peer, site).await };
-        let shaking = async {
-            let stream = tls.accept_plainly(stream).await?;
-            let identity = tls.identity(stream.get_ref().1, time::unix_ms())?;
-            Ok::<_, HandshakeFault>((stream, identity))
-        };
-        match greeted(shaking).await {
+        match greeted(tls.accept_plainly(stream)).await {
             Ok((stream, identity)) => {
                 peer.identity = identity.map(|identity| identity.name().to_owned());
                 self.talk(stream, &peer, site).await;

@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::base::{Identity, time};
+use crate::base::Identity;
 use crate::net::hello::{Hello, HelloFault, read_hello};
 use crate::net::proxy_header::{self, Header};
 use crate::net::tls::{HandshakeFault, Session, Terminator};
@@ -132,11 +132,8 @@ async fn terminated(
         // What else is wrong there is rustls's to judge, and to say to the client.
         Err(_) => None,
     };
-    let session = terminator.accept(stream, std::mem::take(peeked)).await;
-    let session = session.map_err(|fault| of_client(&fault))?;
-    let identity = terminator
-        .identity(session.agreed(), time::unix_ms())
-        .map_err(|fault| of_client(&fault))?;
+    let accepted = terminator.accept(stream, std::mem::take(peeked)).await;
+    let (session, identity) = accepted.map_err(|fault| of_client(&fault))?;
     let alpn = session.agreed().alpn_protocol().map(<[u8]>::to_vec).into_iter().collect();
     Ok(Shown { server_name, alpn, identity, session: Some(session) })
 }

@@ -7,7 +7,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tidegate::Balancer;
-use tidegate::base::time;
 use tidegate::net::Leg;
 use tidegate::net::tls::{
     Certificate, CertificateFiles, ClientsPlan, Roots, ServedPlan, TerminatePlan, Terminator,
@@ -77,8 +76,9 @@ async fn a_client_goes_where_its_certificate_may_and_its_backend_hears_plaintext
         let (mut accepted, _) = listener.accept().await.unwrap();
         let (balancer, terminator) = (Arc::clone(&balancer), Arc::clone(&terminator));
         let serving = tokio::spawn(async move {
-            let session = terminator.accept(&mut accepted, Vec::new()).await.unwrap();
-            let identity = terminator.identity(session.agreed(), time::unix_ms()).unwrap().unwrap();
+            let accepting = terminator.accept(&mut accepted, Vec::new());
+            let (session, identity) = accepting.await.unwrap();
+            let identity = identity.unwrap();
             let allowed = if identity.name() == "client.a" { [a] } else { [b] };
             let client = Leg::sealed(accepted, session);
             balancer.balance(client, identity.name(), &allowed).await

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use rustls::pki_types::UnixTime;
@@ -19,7 +20,7 @@ use super::names::Facts;
 use super::plan::{ClientsPlan, ServedPlan, TerminatePlan, TlsVersion};
 use super::provider;
 use super::session::Session;
-use crate::base::Identity;
+use crate::base::{Identity, time};
 
 /// Terminates TLS as a rule asks for it.
 pub struct Terminator {
@@ -72,21 +73,30 @@ impl Terminator {
         Ok(Terminator { config: Arc::new(config), clients })
     }
 
-    /// Goes through the handshake with the client behind `stream`, which has sent `first` already.
-    /// The caller bounds the time.
+    /// Goes through the handshake with the client behind `stream`, which has sent `first` already, and
+    /// says who it is; `None`: it has shown no certificate. A session that is resumed has its client's
+    /// certificate checked again. The caller bounds the time.
     ///
     /// # Errors
-    /// Why it came to nothing; the client was told by an alert.
+    /// Why it came to nothing; the client was told by an alert, or by the end of a session that it
+    /// may not resume.
     pub async fn accept(
         &self,
         stream: &mut TcpStream,
         first: Vec<u8>,
-    ) -> Result<Box<Session>, HandshakeFault> {
+    ) -> Result<(Box<Session>, Option<Identity>), HandshakeFault> {
         let conn = UnbufferedServerConnection::new(Arc::clone(&self.config))
             .map_err(HandshakeFault::Protocol)?;
         let mut session = Box::new(Session::from(conn));
         session.shake_hands(stream, first).await?;
-        Ok(session)
+        match self.identity(session.agreed(), time::unix_ms()) {
+            Ok(identity) => Ok((session, identity)),
+            Err(fault) => {
+                // A client that cannot be told is gone already.
+                let _ = poll_fn(|cx| session.poll_end(cx, stream)).await;
+                Err(fault)
+            }
+        }
     }
 
     /// As [`Terminator::accept`], for whoever reads and writes by the runtime's own traits: our own
@@ -97,21 +107,16 @@ impl Terminator {
     pub async fn accept_plainly(
         &self,
         stream: TcpStream,
-    ) -> Result<tokio_rustls::server::TlsStream<TcpStream>, HandshakeFault> {
+    ) -> Result<(tokio_rustls::server::TlsStream<TcpStream>, Option<Identity>), HandshakeFault>
+    {
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(&self.config));
-        Ok(acceptor.accept(stream).await?)
+        let stream = acceptor.accept(stream).await?;
+        let identity = self.identity(stream.get_ref().1, time::unix_ms())?;
+        Ok((stream, identity))
     }
 
-    /// Who the client of a session is; `None`: it has shown no certificate. A session that was resumed
-    /// has its client's certificate checked again, as of `now` (milliseconds since 1970).
-    ///
-    /// # Errors
-    /// It would not be taken any more.
-    pub fn identity(
-        &self,
-        agreed: &CommonState,
-        now: u64,
-    ) -> Result<Option<Identity>, HandshakeFault> {
+    /// Who the client of a session is, as of `now` (milliseconds since 1970).
+    fn identity(&self, agreed: &CommonState, now: u64) -> Result<Option<Identity>, HandshakeFault> {
         let Some(clients) = &self.clients else { return Ok(None) };
         let Some([certificate, rest @ ..]) = agreed.peer_certificates() else {
             return match clients.required {
