@@ -54,6 +54,8 @@ pub struct Authorization {
 struct Judge {
     rule: AuthorizationRule,
     identity: Glob,
+    /// In lower case, for DNS names.
+    dns: Glob,
 }
 
 /// Where a client would go.
@@ -81,6 +83,7 @@ impl Authorization {
     pub fn new(plan: &AuthorizationPlan) -> Self {
         let judge = |rule: &AuthorizationRule| Judge {
             identity: Glob::new(&rule.identity),
+            dns: Glob::new(&rule.identity.to_ascii_lowercase()),
             rule: rule.clone(),
         };
         Authorization { default: plan.default, rules: plan.rules.iter().map(judge).collect() }
@@ -89,16 +92,20 @@ impl Authorization {
     /// May `identity` go this way? Who has shown no certificate has no name, so that no rule speaks
     /// of them, not even one for `*`.
     pub fn judge(&self, identity: Option<&Identity>, way: Way<'_>) -> Judgement<'_> {
-        let speaks = |judge: &&Judge| {
-            judge.is_about(way)
-                && identity.is_some_and(|who| who.names().any(|own| judge.identity.matches(own)))
-        };
+        let speaks =
+            |judge: &&Judge| judge.is_about(way) && identity.is_some_and(|who| judge.is_of(who));
         let rule = self.rules.iter().find(speaks).map(|judge| &judge.rule);
         Judgement { permission: rule.map_or(self.default, |rule| rule.action), rule }
     }
 }
 
 impl Judge {
+    fn is_of(&self, who: &Identity) -> bool {
+        let exactly = |name: &String| self.identity.matches(name);
+        who.common_name.iter().chain(&who.uris).any(exactly)
+            || who.dns.iter().any(|name| self.dns.matches(&name.to_ascii_lowercase()))
+    }
+
     fn is_about(&self, way: Way<'_>) -> bool {
         let AuthorizationRule { backend, route, .. } = &self.rule;
         let there =

@@ -96,3 +96,27 @@ fn a_route_is_another_way_to_the_same_backend() {
     assert_eq!(judged(Deny, &[by("*.db")], Some(&named("a"))), (Allow, Some(0)));
     assert_eq!(judged(Deny, &[by("other")], Some(&named("a"))), (Deny, None));
 }
+
+#[test]
+fn case_counts_in_every_name_but_those_of_dns() {
+    let by_dns = Identity { dns: vec!["Db.Example.com".into()], ..Identity::default() };
+    let by_uri = Identity { uris: vec!["spiffe://Prod/Db".into()], ..Identity::default() };
+    for (identity, pattern, known) in [
+        (&by_dns, "db.example.com", true),
+        (&by_dns, "DB.EXAMPLE.*", true),
+        (&by_uri, "spiffe://Prod/*", true),
+        (&by_uri, "spiffe://prod/*", false),
+        (&named("client.A"), "client.A", true),
+        (&named("client.A"), "client.a", false),
+    ] {
+        let plan = AuthorizationPlan {
+            default: Permission::Allow,
+            rules: vec![rule(pattern, Permission::Deny, None)],
+        };
+        let name = Endpoint::from("127.0.0.1:1".parse::<SocketAddr>().unwrap());
+        let way = Way { name: &name, address: "127.0.0.1:1".parse().unwrap(), route: None };
+        let judgement = Authorization::new(&plan);
+        let denied = judgement.judge(Some(identity), way).permission == Permission::Deny;
+        assert_eq!(denied, known, "{pattern}");
+    }
+}
