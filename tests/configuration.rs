@@ -1,5 +1,7 @@
 //! What the documentation and the examples show is a configuration that loads.
 
+#[path = "support/ocsp.rs"]
+mod ocsp;
 #[path = "support/pages.rs"]
 mod pages;
 
@@ -28,15 +30,16 @@ fn write_certificates(text: &str, dir: &Path) {
         match ending {
             "crt" => {
                 let names = ["localhost", "www.example.com", "*.example.com"].map(String::from);
-                let made = rcgen::generate_simple_self_signed(names).unwrap();
-                fs::write(&file, made.cert.pem()).unwrap();
+                let mut params = rcgen::CertificateParams::new(names).unwrap();
+                params.serial_number = Some(vec![1].into());
+                let key_pair = rcgen::KeyPair::generate().unwrap();
+                fs::write(&file, params.self_signed(&key_pair).unwrap().pem()).unwrap();
                 let key = file.with_extension("key");
-                fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+                fs::write(&key, key_pair.serialize_pem()).unwrap();
                 fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
             }
             "crl" => fs::write(&file, revocation_list()).unwrap(),
-            // A sequence with the status "successful": as far as it is looked at.
-            _ => fs::write(&file, [0x30, 3, 0x0a, 1, 0]).unwrap(),
+            _ => fs::write(&file, ocsp::response(&[1], ocsp::GOOD, None)).unwrap(),
         }
     }
 }

@@ -69,6 +69,7 @@ impl Fake {
                 tickets: TicketStatus { secrets: 2, sealing_s: Some(3_720.0), shared: true },
                 certificates_fault: None,
                 certificates: vec![CertificateStatus {
+                    kind: "certificate".into(),
                     file: "/etc/tidegate/server.crt".into(),
                     name: "example.com".into(),
                     serial: "0a01".into(),

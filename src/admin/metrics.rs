@@ -88,14 +88,15 @@ fn node(out: &mut Families, status: &shapes::Status, metrics: &Metrics) {
 fn certificates(out: &mut Families, status: &shapes::Status) {
     let good = "1 when the certificates in their files are in use; 0 while older ones stay.";
     out.gauge("tidegate_certificates_ok", good, flag(status.certificates_fault.is_none()));
-    let each = status
-        .certificates
-        .iter()
-        .map(|one| (vec![one.file.clone(), one.name.clone(), one.serial.clone()], one.expires_s));
+    let each = status.certificates.iter().map(|one| {
+        let labels = [&one.kind, &one.file, &one.name, &one.serial];
+        (labels.map(String::clone).to_vec(), one.expires_s)
+    });
     out.gauges(
         "tidegate_certificate_expiry_timestamp_seconds",
-        "Unix time at which a certificate in use, or an authority, ends to be good.",
-        &["file", "name", "serial"],
+        "Unix time at which a certificate in use, an authority, a revocation list or an OCSP \
+         response ends to be good.",
+        &["kind", "file", "name", "serial"],
         each,
     );
 }

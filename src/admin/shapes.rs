@@ -257,14 +257,17 @@ pub struct Status {
     pub tickets: TicketStatus,
 }
 
-/// A certificate in use.
+/// A certificate in use, or something else of TLS that holds for a time alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CertificateStatus {
+    /// `certificate`, `authority`, `revocation_list` or `ocsp_response`.
+    #[serde(default)]
+    pub kind: String,
     /// Where it was read.
     pub file: String,
-    /// Its first name.
+    /// Its first name; of a revocation list its issuer's.
     pub name: String,
-    /// The serial number, hex.
+    /// The serial number of the certificate, hex; of a revocation list empty.
     pub serial: String,
     /// When it ends to be good, RFC 3339 UTC.
     pub expires: String,

@@ -288,7 +288,8 @@ pub fn status(view: &Status) -> String {
     }
     for one in view.certificates.iter().filter(|one| one.trouble.is_some()) {
         let trouble = one.trouble.as_deref().unwrap_or_default();
-        lines.add("certificate", &format!("{} ({}) {trouble}", one.file, one.name));
+        let text = format!("{} ({}) {trouble}", one.file, one.name);
+        lines.add(&one.kind.replace('_', " "), &text);
     }
     if view.bans > 0 {
         lines.add("bans", &view.bans.to_string());

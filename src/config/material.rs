@@ -1,12 +1,12 @@
 //! Files of TLS: each is read once for a plan, and again when it changes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::plan::Plan;
 use crate::net::tls::{
-    Certificate, CertificateFiles, Facts, MaterialError, OriginatePlan, Revoked, Roots, TlsMode,
+    Certificate, CertificateFiles, Dated, MaterialError, OriginatePlan, Revoked, Roots, TlsMode,
     Trust,
 };
 
@@ -52,20 +52,22 @@ impl Plan {
         files.into_iter().collect()
     }
 
-    /// Every certificate in use whose dates count, and where it was read; authorities are among them.
-    pub fn dated_certificates(&self) -> Vec<(PathBuf, Facts)> {
-        let mut found: Vec<(PathBuf, Facts)> = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut add = |file: &Path, facts: Facts| {
+    /// All in use that holds for a time alone, each once.
+    pub fn dated(&self) -> Vec<Dated> {
+        let mut found: Vec<Dated> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut add = |dated: Dated| {
             // A bundle may hold a certificate twice.
-            if seen.insert((file.to_path_buf(), facts.serial.clone(), facts.not_after_ms)) {
-                found.push((file.to_path_buf(), facts));
+            let Dated { kind, file, name, serial, .. } = &dated;
+            if seen.insert((*kind, file.clone(), name.clone(), serial.clone(), dated.until_ms)) {
+                found.push(dated);
             }
         };
         each_material(&mut self.clone(), |material| match material {
-            Material::Certificate(held) => add(&held.files.cert, held.facts.clone()),
-            Material::Roots(held) => held.facts().for_each(|facts| add(&held.file, facts)),
-            Material::Pinned(_) | Material::Revoked(_) => {}
+            Material::Certificate(held) => held.dated().for_each(&mut add),
+            Material::Roots(held) => held.dated().for_each(&mut add),
+            Material::Revoked(held) => held.dated().for_each(&mut add),
+            Material::Pinned(_) => {}
         });
         found
     }

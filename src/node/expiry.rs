@@ -20,10 +20,9 @@ pub(super) async fn watch_expiry(node: Weak<Node>) {
 
 impl Node {
     pub(super) fn warn_of_expiry(&self) {
-        for (file, facts) in self.plan().dated_certificates() {
-            if let Some(trouble) = facts.trouble(time::unix_ms()) {
-                let name = facts.identity.name();
-                tracing::warn!(file = %file.display(), name, "a certificate {trouble}");
+        for dated in self.plan().dated() {
+            if let Some(trouble) = dated.trouble(time::unix_ms()) {
+                tracing::warn!("{} {trouble}", dated.subject());
             }
         }
     }

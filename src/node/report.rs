@@ -1,7 +1,6 @@
 //! What admin shows, gathered from the rooms at the moment it is asked for.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -18,7 +17,7 @@ use crate::base::time;
 use crate::cluster::Cluster;
 use crate::cluster::acts;
 use crate::health;
-use crate::net::tls::Facts;
+use crate::net::tls::Dated;
 use crate::proxy::Rule;
 use crate::traffic::{Algorithm, LimitScope};
 use crate::upstream::{BackendState, BackendStatus};
@@ -125,15 +124,16 @@ fn status(node: &Node) -> shapes::Status {
 }
 
 fn certificates(node: &Node) -> Vec<shapes::CertificateStatus> {
-    let shape = |(file, facts): (PathBuf, Facts)| shapes::CertificateStatus {
-        file: file.display().to_string(),
-        name: facts.identity.name().to_owned(),
-        expires: time::rfc3339(facts.not_after_ms),
-        expires_s: facts.not_after_ms as f64 / 1000.0,
-        trouble: facts.trouble(time::unix_ms()),
-        serial: facts.serial,
+    let shape = |dated: Dated| shapes::CertificateStatus {
+        kind: dated.kind.label().to_owned(),
+        expires: time::rfc3339(dated.until_ms),
+        expires_s: dated.until_ms as f64 / 1000.0,
+        trouble: dated.trouble(time::unix_ms()),
+        file: dated.file.display().to_string(),
+        name: dated.name,
+        serial: dated.serial,
     };
-    node.plan().dated_certificates().into_iter().map(shape).collect()
+    node.plan().dated().into_iter().map(shape).collect()
 }
 
 fn tickets(node: &Node) -> shapes::TicketStatus {

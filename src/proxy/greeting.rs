@@ -166,7 +166,7 @@ fn of_client(fault: &HandshakeFault) -> Outcome {
         HandshakeFault::NoCertificate => Reason::TlsNoCertificate,
         HandshakeFault::Expired => Reason::TlsExpired,
         HandshakeFault::Revoked => Reason::TlsRevoked,
-        HandshakeFault::Untrusted => Reason::TlsUntrusted,
+        HandshakeFault::Untrusted(_) => Reason::TlsUntrusted,
         HandshakeFault::Refused(_) => Reason::TlsRefused,
         HandshakeFault::Protocol(_) => Reason::TlsFailed,
     };

@@ -123,7 +123,8 @@ reasons! {
     TlsRefused = "tls_refused", Notice;
     /// The client must show a certificate and did not.
     TlsNoCertificate = "tls_no_certificate", Notice;
-    /// The client's certificate comes from nobody who is trusted.
+    /// The client's certificate comes from nobody who is trusted, there is no revocation list of its
+    /// issuer, or it names nobody.
     TlsUntrusted = "tls_untrusted_certificate", Notice;
     /// The client's certificate is no longer good, or not yet.
     TlsExpired = "tls_expired_certificate", Notice;

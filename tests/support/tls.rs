@@ -35,6 +35,8 @@ pub(crate) struct Authority {
     dir: TempDir,
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
+    /// What links it to the root, where it is none itself.
+    links: Vec<CertificateDer<'static>>,
     serial: AtomicU8,
 }
 
@@ -54,12 +56,31 @@ impl Authority {
         // Each has a name of its own, or one would be taken for another with a bad signature.
         let name = format!("authority {}", AUTHORITIES.fetch_add(1, Relaxed));
         params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let made = params.self_signed(&key).unwrap();
         std::fs::write(dir.path().join("ca.crt"), made.pem()).unwrap();
-        let root = made.der().clone();
-        Authority { dir, issuer: Issuer::new(params, key), root, serial: AtomicU8::new(1) }
+        let (root, links) = (made.der().clone(), Vec::new());
+        Authority { dir, issuer: Issuer::new(params, key), root, links, serial: AtomicU8::new(1) }
+    }
+
+    /// One that this one vouches for, and the certificate that says so. What comes from it brings that
+    /// along.
+    pub(crate) fn under(&self) -> (Authority, Pair) {
+        let name = format!("intermediate {}", AUTHORITIES.fetch_add(1, Relaxed));
+        let mut made = CertificateParams::default();
+        let pair = self.pair_of(&[], |params| {
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            made = params.clone();
+        });
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(self.file(), dir.path().join("ca.crt")).unwrap();
+        let key = KeyPair::try_from(&pair.key).unwrap();
+        let issuer = Issuer::new(made, key);
+        let (root, links) = (self.root.clone(), pair.chain.clone());
+        (Authority { dir, issuer, root, links, serial: AtomicU8::new(1) }, pair)
     }
 
     /// A certificate with these DNS names, the first of which is its common name.
@@ -101,7 +122,7 @@ impl Authority {
         let files = CertificateFiles { cert: file("crt"), key: file("key"), ocsp: None };
         std::fs::write(&files.cert, made.pem()).unwrap();
         std::fs::write(&files.key, key.serialize_pem()).unwrap();
-        let chain = vec![made.der().clone()];
+        let chain = [made.der().clone()].into_iter().chain(self.links.clone()).collect();
         Pair { chain, key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(), serial, files }
     }
 
@@ -137,6 +158,14 @@ impl Authority {
         };
         let file = self.dir.path().join(format!("{}.crl", self.serial.fetch_add(1, Relaxed)));
         std::fs::write(&file, list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+        Arc::new(Revoked::read(file).unwrap())
+    }
+
+    /// Several revocation lists in one file, as `client_crl` takes them.
+    pub(crate) fn bundle(&self, lists: &[Arc<Revoked>]) -> Arc<Revoked> {
+        let read = |list: &Arc<Revoked>| std::fs::read_to_string(&list.file).unwrap();
+        let file = self.dir.path().join(format!("{}.crl", self.serial.fetch_add(1, Relaxed)));
+        std::fs::write(&file, lists.iter().map(read).collect::<String>()).unwrap();
         Arc::new(Revoked::read(file).unwrap())
     }
 

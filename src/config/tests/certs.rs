@@ -12,7 +12,13 @@ use rcgen::{
 
 use crate::base::time;
 
+#[path = "../../../tests/support/ocsp.rs"]
+pub(super) mod ocsp;
+
 const DAY: u64 = 24 * 3600;
+/// Of all certificates, if nothing else is said.
+const SERIAL: [u8; 2] = [0x0a, 1];
+const NAME: &str = "test";
 
 /// How a certificate is to be.
 pub(super) struct Made<'a> {
@@ -21,11 +27,13 @@ pub(super) struct Made<'a> {
     pub(super) from_day: i64,
     pub(super) until_day: i64,
     pub(super) algorithm: &'static SignatureAlgorithm,
+    pub(super) serial: &'a [u8],
 }
 
 impl Default for Made<'_> {
     fn default() -> Self {
-        Made { names: &[], from_day: -1, until_day: 300, algorithm: &PKCS_ECDSA_P256_SHA256 }
+        let algorithm = &PKCS_ECDSA_P256_SHA256;
+        Made { names: &[], from_day: -1, until_day: 300, algorithm, serial: &SERIAL }
     }
 }
 
@@ -38,7 +46,8 @@ impl Made<'_> {
         let key = KeyPair::generate_for(self.algorithm).unwrap();
         let names: Vec<String> = self.names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "test");
+        params.distinguished_name.push(DnType::CommonName, NAME);
+        params.serial_number = Some(self.serial.to_vec().into());
         let today = (time::unix_ms() / 1000 / DAY) as i64;
         let day = |day: i64| {
             let since = std::time::Duration::from_secs((today + day) as u64 * DAY);
@@ -58,15 +67,21 @@ pub(super) fn write(stem: &Path, names: &[&str]) {
     Made { names, ..Made::default() }.write(stem);
 }
 
-/// Writes an empty revocation list.
+/// Writes an empty revocation list, of the issuer that all certificates here name.
 pub(super) fn write_crl(file: &Path) {
+    write_list(file, NAME, 2120);
+}
+
+/// Writes an empty revocation list of an issuer, which holds until that year.
+pub(super) fn write_list(file: &Path, issuer: &str, until: i32) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, issuer);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::CrlSign];
     let list = CertificateRevocationListParams {
         this_update: date_time_ymd(2020, 1, 1),
-        next_update: date_time_ymd(2120, 1, 1),
+        next_update: date_time_ymd(until, 1, 1),
         crl_number: 1.into(),
         issuing_distribution_point: None,
         revoked_certs: Vec::new(),
@@ -76,9 +91,14 @@ pub(super) fn write_crl(file: &Path) {
     fs::write(file, list.pem().unwrap()).unwrap();
 }
 
-/// The least that passes for an OCSP response: a sequence with the status "successful".
+/// Writes an OCSP response about every certificate that [`write()`] made.
 pub(super) fn write_ocsp(file: &Path) {
-    fs::write(file, [0x30, 3, 0x0a, 1, 0]).unwrap();
+    write_response(file, ocsp::GOOD, None);
+}
+
+/// Writes an OCSP response that says so, and until when.
+pub(super) fn write_response(file: &Path, status: &[u8], next_update: Option<&str>) {
+    fs::write(file, ocsp::response(&SERIAL, status, next_update)).unwrap();
 }
 
 /// Writes every file of TLS that `text` names, under `dir`.

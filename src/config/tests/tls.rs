@@ -128,6 +128,8 @@ fn each_fault_of_tls_is_told_at_its_key() {
     let dir = Dir::new();
     fs::write(dir.0.path().join("empty"), "nothing").unwrap();
     certs::write(&dir.0.path().join("other"), &["localhost"]);
+    Made { serial: &[7], ..Made::default() }.write(&dir.0.path().join("another"));
+    certs::write_response(&dir.0.path().join("bad.der"), certs::ocsp::REVOKED, None);
     for (field, words, tls) in [
         ("", "no certificate", "{}"),
         ("", "tidegate certs", "{ certificates: [] }"),
@@ -144,7 +146,13 @@ fn each_fault_of_tls_is_told_at_its_key() {
         (".key", "cannot be read", "{ cert: a.crt, key: none.key }"),
         (".key", "is not the key of", "{ cert: a.crt, key: other.key }"),
         (".cert", "holds no certificate", "{ cert: empty, key: a.key }"),
-        (".ocsp", "no successful OCSP response", "{ cert: a.crt, key: a.key, ocsp: empty }"),
+        (".ocsp", "is no OCSP response in DER", "{ cert: a.crt, key: a.key, ocsp: empty }"),
+        (
+            ".ocsp",
+            "says that the certificate is revoked",
+            "{ cert: a.crt, key: a.key, ocsp: bad.der }",
+        ),
+        (".ocsp", "another certificate", "{ cert: another.crt, key: another.key, ocsp: a.der }"),
         (
             ".certificates[0].ocsp",
             "OCSP",
@@ -523,7 +531,11 @@ fn what_will_disappoint_is_a_warning_and_said_once() {
     certs::write(&at("open"), &["localhost"]);
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o640);
     fs::set_permissions(at("open.key"), readable).unwrap();
+    certs::write_list(&at("stale.crl"), "test", 2021);
+    certs::write_list(&at("strange.crl"), "somebody", 2120);
+    certs::write_response(&at("over.der"), certs::ocsp::GOOD, Some("20240601000000Z"));
     let shown = |stem: &str| format!("tls: {{ cert: {stem}.crt, key: {stem}.key }}");
+    let crl = |file: &str| format!("tls: {{ {TLS}, client_ca: ca.crt, client_crl: {file} }}");
     let rights = "authorization: { rules: [\"a-deny-127.0.0.1:8081\"] }";
     for (field, words, more) in [
         ("tls.cert", "has expired on 20", shown("old")),
@@ -531,8 +543,20 @@ fn what_will_disappoint_is_a_warning_and_said_once() {
         ("tls.cert", "not good before 20", shown("early")),
         ("tls.key", "others than its owner may read", shown("open")),
         ("tls.alpn", "a TCP backend must speak h2 itself", format!("tls: {{ {TLS}, alpn: [h2] }}")),
-        ("tls.client_ca", "has expired", format!("tls: {{ {TLS}, client_ca: old.crt }}")),
+        (
+            "tls.client_ca",
+            "is believed all the same",
+            format!("tls: {{ {TLS}, client_ca: old.crt }}"),
+        ),
         ("backend_tls.ca", "has expired", "backend_tls: { ca: old.crt }".to_owned()),
+        ("tls.client_crl", "the revocation list of `test` in ", crl("stale.crl")),
+        ("tls.client_crl", "has expired on 2021-01-01, and holds on", crl("stale.crl")),
+        (
+            "tls.client_crl",
+            "has no list of `test`: whom it has signed is refused",
+            crl("strange.crl"),
+        ),
+        ("tls.ocsp", "is shown no more", format!("tls: {{ {TLS}, ocsp: over.der }}")),
         (
             "tls.certificates[0].server_name",
             "`www.example.org` is not among the certificate's names: localhost, *.example.com",
@@ -582,6 +606,8 @@ fn what_will_disappoint_is_a_warning_and_said_once() {
         format!("tls: {{ {TLS}, alpn: [http/1.1], client_ca: ca.crt, client_auth: optional }}"),
         format!("tls: {{ {TLS}, client_ca: ca.crt }}\n{rights}"),
         "backend_tls: { pinned_cert: old.crt }".to_owned(),
+        crl("ca.crl"),
+        format!("tls: {{ {TLS}, ocsp: a.der }}"),
         "tls: { certificates: [{ server_name: \"*.example.com\", cert: a.crt, key: a.key }] }"
             .into(),
     ] {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::{Findings, beside};
 use crate::base::time;
 use crate::cluster::keyring::file::open_to_others;
-use crate::net::tls::{Certificate, CertificateFiles, Facts, MaterialError, Revoked, Roots, Which};
+use crate::net::tls::{
+    Certificate, CertificateFiles, Dated, DatedKind, MaterialError, Revoked, Roots, Which,
+};
 
 impl Findings<'_> {
     /// Reads the certificate whose files stand under `at`.
@@ -28,7 +30,10 @@ impl Findings<'_> {
         })?;
         let CertificateFiles { cert, key, .. } = &certificate.files;
         if self.told.insert(cert.clone()) {
-            self.judge_dates(&format!("{at}.cert"), cert, &certificate.facts);
+            for dated in certificate.dated() {
+                let key = if dated.kind == DatedKind::OcspResponse { "ocsp" } else { "cert" };
+                self.judge_dates(&format!("{at}.{key}"), &dated);
+            }
         }
         if self.told.insert(key.clone()) && open_to_others(key) {
             let what = format!("others than its owner may read {}", key.display());
@@ -41,9 +46,7 @@ impl Findings<'_> {
     pub(super) fn authorities(&mut self, field: &str, file: &Path) -> Option<Arc<Roots>> {
         let roots = self.roots(field, file)?;
         if self.told.insert(roots.file.clone()) {
-            for facts in roots.facts() {
-                self.judge_dates(field, &roots.file, &facts);
-            }
+            roots.dated().for_each(|dated| self.judge_dates(field, &dated));
         }
         Some(roots)
     }
@@ -57,7 +60,11 @@ impl Findings<'_> {
     /// Reads the revocation lists that `field` names.
     pub(super) fn revoked(&mut self, field: &str, file: &Path) -> Option<Arc<Revoked>> {
         let read = self.shelf.revoked(beside(self.dir, file));
-        self.or_fault(read, |_| field.to_owned())
+        let revoked = self.or_fault(read, |_| field.to_owned())?;
+        if self.told.insert(revoked.file.clone()) {
+            revoked.dated().for_each(|dated| self.judge_dates(field, &dated));
+        }
+        Some(revoked)
     }
 
     /// How many certificate authorities this machine trusts.
@@ -75,9 +82,9 @@ impl Findings<'_> {
         read.map_err(|error| self.fault(&field(error.which), error.what, error.remedy)).ok()
     }
 
-    fn judge_dates(&mut self, field: &str, file: &Path, facts: &Facts) {
-        let Some(trouble) = facts.trouble(time::unix_ms()) else { return };
-        let what = format!("{} {trouble}", file.display());
-        self.warn(field, what, "have it issued anew, and write it over the old one");
+    fn judge_dates(&mut self, field: &str, dated: &Dated) {
+        if let Some(trouble) = dated.trouble(time::unix_ms()) {
+            self.warn(field, format!("{} {trouble}", dated.subject()), dated.remedy());
+        }
     }
 }

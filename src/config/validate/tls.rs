@@ -149,9 +149,15 @@ fn clients(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Option<Client
         }
     }
     let ca = found.authorities(&format!("{at}.client_ca"), tls.client_ca.as_deref()?);
+    let field = format!("{at}.client_crl");
     let crl = tls.client_crl.as_deref();
-    let crl = crl.and_then(|file| found.revoked(&format!("{at}.client_crl"), file));
-    Some(ClientsPlan { ca: ca?, required: tls.client_auth != Some(ClientAuth::Optional), crl })
+    let crl = crl.and_then(|file| found.revoked(&field, file));
+    let ca = ca?;
+    for name in crl.iter().flat_map(|crl| ca.without_list(crl)) {
+        let what = format!("has no list of {}: whom it has signed is refused", quote(&name));
+        found.warn(&field, what, "append its revocation list, which may be empty");
+    }
+    Some(ClientsPlan { ca, required: tls.client_auth != Some(ClientAuth::Optional), crl })
 }
 
 fn routes(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Vec<TlsRoute> {

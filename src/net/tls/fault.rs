@@ -23,8 +23,8 @@ pub enum HandshakeFault {
     #[error("the certificate is revoked")]
     Revoked,
     /// Nobody who is trusted has signed the certificate, or it is for something else.
-    #[error("the certificate is not trusted")]
-    Untrusted,
+    #[error("the certificate is not trusted: {}", why(.0))]
+    Untrusted(Error),
     /// The peer broke the handshake off: it does not trust ours, say.
     #[error("the peer refused: {0}")]
     Refused(Error),
@@ -57,7 +57,9 @@ impl From<Error> for HandshakeFault {
                 | Bad::NotValidYetContext { .. },
             ) => HandshakeFault::Expired,
             Error::InvalidCertificate(Bad::Revoked) => HandshakeFault::Revoked,
-            Error::InvalidCertificate(_) => HandshakeFault::Untrusted,
+            Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
+                HandshakeFault::Untrusted(error)
+            }
             Error::AlertReceived(_) => HandshakeFault::Refused(error),
             Error::PeerIncompatible(_) | Error::NoApplicationProtocol => {
                 HandshakeFault::Incompatible(error)
@@ -65,4 +67,30 @@ impl From<Error> for HandshakeFault {
             error => HandshakeFault::Protocol(error),
         }
     }
+}
+
+/// In words, where rustls has names.
+fn why(error: &Error) -> String {
+    use CertificateError as Bad;
+    let words = match error {
+        Error::InvalidCertRevocationList(error) => {
+            return format!("the revocation list of its issuer is of no use: {error:?}");
+        }
+        Error::InvalidCertificate(Bad::UnknownIssuer) => "nobody who is trusted has signed it",
+        Error::InvalidCertificate(Bad::UnknownRevocationStatus) => {
+            "there is no revocation list of its issuer"
+        }
+        Error::InvalidCertificate(Bad::BadSignature) => "its signature is broken",
+        Error::InvalidCertificate(Bad::BadEncoding) => "it is malformed",
+        Error::InvalidCertificate(Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. }) => {
+            "it is for another use (extended key usage)"
+        }
+        Error::InvalidCertificate(Bad::ApplicationVerificationFailure) => {
+            "it is not the pinned one"
+        }
+        Error::InvalidCertificate(Bad::Other(error)) => return error.to_string(),
+        Error::InvalidCertificate(error) => return error.to_string(),
+        error => return error.to_string(),
+    };
+    words.to_owned()
 }

@@ -1,4 +1,4 @@
-//! Certificates, keys, authorities and revocation lists as their files hold them.
+//! Certificates and keys as their files hold them, and how such files are read.
 
 use std::fmt;
 use std::fs::File;
@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, RootCertStore, SignatureAlgorithm};
+use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
 
+use super::dates::{Dated, DatedKind};
 use super::names::Facts;
 use super::provider;
+use super::staple::{self, Said, Verdict};
 
 /// Larger than any file of certificates that makes sense.
 const LARGEST: u64 = 4 << 20;
@@ -25,6 +27,13 @@ pub struct Certificate {
     pub facts: Facts,
     key: PrivateKeyDer<'static>,
     certified: Arc<CertifiedKey>,
+    stapled: Option<Stapled>,
+}
+
+/// The same with an OCSP response, which is shown as long as it is good.
+struct Stapled {
+    certified: Arc<CertifiedKey>,
+    said: Said,
 }
 
 /// Where a certificate lies.
@@ -36,22 +45,6 @@ pub struct CertificateFiles {
     pub key: PathBuf,
     /// An OCSP response, DER.
     pub ocsp: Option<PathBuf>,
-}
-
-/// Certificates that vouch for others, or for themselves.
-#[derive(Clone, PartialEq)]
-pub struct Roots {
-    /// Where they were read.
-    pub file: PathBuf,
-    pub(super) certificates: Vec<CertificateDer<'static>>,
-}
-
-/// Certificate revocation lists.
-#[derive(Clone, PartialEq)]
-pub struct Revoked {
-    /// Where they were read.
-    pub file: PathBuf,
-    pub(super) lists: Vec<CertificateRevocationListDer<'static>>,
 }
 
 /// Which of several files is at fault.
@@ -82,7 +75,7 @@ pub struct MaterialError {
 }
 
 impl MaterialError {
-    fn new(which: Which, what: String, remedy: &str) -> Self {
+    pub(super) fn new(which: Which, what: String, remedy: &str) -> Self {
         MaterialError { which, what, remedy: remedy.to_owned() }
     }
 }
@@ -100,10 +93,30 @@ impl Certificate {
             MaterialError::new(Which::Cert, what, "have it issued anew")
         })?;
         let key = read_key(&files.key)?;
-        let mut certified = CertifiedKey::from_der(chain, key.clone_key(), provider())
+        let certified = CertifiedKey::from_der(chain, key.clone_key(), provider())
             .map_err(|error| unfit(&files, &error))?;
-        certified.ocsp = files.ocsp.as_deref().map(read_ocsp).transpose()?;
-        Ok(Certificate { files, facts, key, certified: Arc::new(certified) })
+        let stapled = match &files.ocsp {
+            Some(ocsp) => Some(Stapled::read(ocsp, &certified, &facts)?),
+            None => None,
+        };
+        Ok(Certificate { files, facts, key, certified: Arc::new(certified), stapled })
+    }
+
+    /// It, and its OCSP response, with their dates.
+    pub fn dated(&self) -> impl Iterator<Item = Dated> {
+        let own = self.facts.dated(DatedKind::Certificate, &self.files.cert);
+        let response = self.stapled.as_ref().zip(self.files.ocsp.as_ref()).and_then(
+            |(Stapled { said, .. }, file)| {
+                Some(Dated {
+                    kind: DatedKind::OcspResponse,
+                    file: file.clone(),
+                    from_ms: said.from_ms,
+                    until_ms: said.until_ms?,
+                    ..own.clone()
+                })
+            },
+        );
+        [Some(own), response].into_iter().flatten()
     }
 
     /// All files it was read from.
@@ -122,8 +135,44 @@ impl Certificate {
         }
     }
 
+    /// To be shown to a backend, which asks for no OCSP response.
     pub(super) fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
+    }
+
+    /// To be shown to a client at `now_ms`.
+    pub(super) fn certified_at(&self, now_ms: u64) -> &Arc<CertifiedKey> {
+        match &self.stapled {
+            Some(Stapled { certified, said }) if said.is_good(now_ms) => certified,
+            _ => &self.certified,
+        }
+    }
+
+    fn ocsp(&self) -> Option<&[u8]> {
+        self.stapled.as_ref()?.certified.ocsp.as_deref()
+    }
+}
+
+impl Stapled {
+    fn read(
+        path: &Path,
+        certified: &CertifiedKey,
+        facts: &Facts,
+    ) -> Result<Stapled, MaterialError> {
+        let bytes = read(Which::Ocsp, path)?;
+        let shown = path.display();
+        let said = staple::said_of(&bytes, &facts.serial).map_err(|fault| {
+            let remedy = "fetch one for this certificate in DER: `openssl ocsp -respout FILE …`";
+            MaterialError::new(Which::Ocsp, format!("{shown} {fault}"), remedy)
+        })?;
+        if said.verdict != Verdict::Good {
+            let verdict = format!("{:?}", said.verdict).to_lowercase();
+            let what = format!("{shown} says that the certificate is {verdict}");
+            let remedy = "clients would refuse it: have a new certificate issued, or fetch again";
+            return Err(MaterialError::new(Which::Ocsp, what, remedy));
+        }
+        let certified = CertifiedKey { ocsp: Some(bytes), ..certified.clone() };
+        Ok(Stapled { certified: Arc::new(certified), said })
     }
 }
 
@@ -149,7 +198,7 @@ impl PartialEq for Certificate {
         self.files == other.files
             && self.key == other.key
             && self.certified.cert == other.certified.cert
-            && self.certified.ocsp == other.certified.ocsp
+            && self.ocsp() == other.ocsp()
     }
 }
 
@@ -159,75 +208,7 @@ impl fmt::Debug for Certificate {
     }
 }
 
-impl Roots {
-    /// Reads certificates, PEM.
-    ///
-    /// # Errors
-    /// The file cannot be read, holds no certificate, or one that is broken.
-    pub fn read(file: PathBuf) -> Result<Roots, MaterialError> {
-        let certificates = all(Which::Ca, &file, "certificate")?;
-        let roots = Roots { file, certificates };
-        for certificate in &roots.certificates {
-            Facts::of(certificate).map_err(|error| {
-                let what = format!("a certificate of {} is broken: {error}", roots.file.display());
-                MaterialError::new(Which::Ca, what, "take it out, or have it issued anew")
-            })?;
-        }
-        Ok(roots)
-    }
-
-    /// What the certificates say of themselves.
-    pub fn facts(&self) -> impl Iterator<Item = Facts> {
-        self.certificates.iter().filter_map(|certificate| Facts::of(certificate).ok())
-    }
-
-    /// The certificates, DER.
-    pub fn der(&self) -> impl Iterator<Item = &[u8]> {
-        self.certificates.iter().map(AsRef::as_ref)
-    }
-
-    pub(super) fn store(&self) -> RootCertStore {
-        let mut store = RootCertStore::empty();
-        // Each was looked at when it was read; one that webpki does not take vouches for nobody.
-        store.add_parsable_certificates(self.certificates.iter().cloned());
-        store
-    }
-}
-
-impl fmt::Debug for Roots {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Roots").field(&self.file).finish()
-    }
-}
-
-impl Revoked {
-    /// Reads revocation lists, PEM or a single one in DER.
-    ///
-    /// # Errors
-    /// The file cannot be read or holds no list.
-    pub fn read(file: PathBuf) -> Result<Revoked, MaterialError> {
-        let bytes = read(Which::Crl, &file)?;
-        let lists = if bytes.first() == Some(&0x30) {
-            vec![CertificateRevocationListDer::from(bytes)]
-        } else {
-            parse(Which::Crl, &file, &bytes, "revocation list")?
-        };
-        Ok(Revoked { file, lists })
-    }
-
-    /// The lists, DER.
-    pub fn der(&self) -> impl Iterator<Item = &[u8]> {
-        self.lists.iter().map(AsRef::as_ref)
-    }
-}
-
-impl fmt::Debug for Revoked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Revoked").field(&self.file).finish()
-    }
-}
-
-fn read(which: Which, path: &Path) -> Result<Vec<u8>, MaterialError> {
+pub(super) fn read(which: Which, path: &Path) -> Result<Vec<u8>, MaterialError> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
     let shown = path.display();
@@ -247,11 +228,15 @@ fn read(which: Which, path: &Path) -> Result<Vec<u8>, MaterialError> {
 }
 
 /// At least one.
-fn all<T: PemObject>(which: Which, path: &Path, kind: &str) -> Result<Vec<T>, MaterialError> {
+pub(super) fn all<T: PemObject>(
+    which: Which,
+    path: &Path,
+    kind: &str,
+) -> Result<Vec<T>, MaterialError> {
     parse(which, path, &read(which, path)?, kind)
 }
 
-fn parse<T: PemObject>(
+pub(super) fn parse<T: PemObject>(
     which: Which,
     path: &Path,
     bytes: &[u8],
@@ -283,20 +268,4 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, MaterialError> {
         let remedy = "write the path of a PEM file with a PKCS#8, PKCS#1 or SEC1 key";
         MaterialError::new(Which::Key, what, remedy)
     })
-}
-
-fn read_ocsp(path: &Path) -> Result<Vec<u8>, MaterialError> {
-    let bytes = read(Which::Ocsp, path)?;
-    // OCSPResponse is a SEQUENCE that begins with an ENUMERATED status, 0: successful.
-    let header = match bytes.get(1) {
-        Some(length) if *length < 0x80 => 2,
-        Some(length) => 2 + usize::from(length & 0x7f),
-        None => 0,
-    };
-    if bytes.first() == Some(&0x30) && bytes.get(header..header + 3) == Some(&[0x0a, 1, 0]) {
-        return Ok(bytes);
-    }
-    let what = format!("{} is no successful OCSP response", path.display());
-    let remedy = "fetch one in DER: `openssl ocsp -respout FILE …`";
-    Err(MaterialError::new(Which::Ocsp, what, remedy))
 }

@@ -1,5 +1,8 @@
-//! TLS: what is shown and believed (`plan`, `material`, `names`), and the sessions themselves.
+//! TLS: what is shown and believed (`plan`, `material`, `roots`, `revoked`, `names`, `dates`), and the
+//! sessions themselves.
 
+mod clients;
+mod dates;
 mod fault;
 mod machine;
 mod material;
@@ -7,8 +10,11 @@ mod names;
 mod originate;
 pub mod plan;
 mod remembered;
+mod revoked;
+mod roots;
 pub mod route;
 mod session;
+mod staple;
 mod terminate;
 mod tickets;
 
@@ -16,13 +22,16 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
+pub use dates::{Dated, DatedKind};
 pub use fault::HandshakeFault;
-pub use material::{Certificate, CertificateFiles, MaterialError, Revoked, Roots, Which};
+pub use material::{Certificate, CertificateFiles, MaterialError, Which};
 pub use names::Facts;
 pub use originate::Originator;
 pub use plan::{
     ClientsPlan, OriginatePlan, ServedPlan, TerminatePlan, TlsMode, TlsPlan, TlsVersion, Trust,
 };
+pub use revoked::Revoked;
+pub use roots::Roots;
 pub use route::TlsRoute;
 pub use session::Session;
 pub use terminate::{SetupError, Terminator};

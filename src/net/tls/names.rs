@@ -1,13 +1,16 @@
 //! What a certificate says of itself: whose it is, and until when.
 
+use std::path::Path;
+
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
-use x509_cert::der::{Decode as _, Error, Tag, asn1};
+use x509_cert::der::{Decode as _, Encode as _, Error, Tag, asn1};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
-use crate::base::{Identity, hex, time};
+use super::dates::{Dated, DatedKind};
+use crate::base::{Identity, hex};
 
 /// The common name's object identifier.
 const COMMON_NAME: &str = "2.5.4.3";
@@ -17,6 +20,8 @@ const COMMON_NAME: &str = "2.5.4.3";
 pub struct Facts {
     /// Its names.
     pub identity: Identity,
+    /// The whole subject, as RFC 4514 writes it.
+    pub subject: String,
     /// From when on it is good, milliseconds since 1970.
     pub not_before_ms: u64,
     /// When it ends to be, milliseconds since 1970.
@@ -40,7 +45,10 @@ impl Facts {
         if let Some((_, names)) = certificate.get_extension::<SubjectAltName>()? {
             for name in names.0 {
                 match name {
-                    GeneralName::DnsName(name) => identity.dns.push(name.as_str().to_owned()),
+                    // Upper or lower case is all the same (RFC 4343), so nobody need mind it below.
+                    GeneralName::DnsName(name) => {
+                        identity.dns.push(name.as_str().to_ascii_lowercase());
+                    }
                     GeneralName::UniformResourceIdentifier(uri) => {
                         identity.uris.push(uri.as_str().to_owned());
                     }
@@ -51,28 +59,37 @@ impl Facts {
         let serial = certificate.serial_number().as_bytes();
         Ok(Facts {
             identity,
+            subject: certificate.subject().to_string(),
             not_before_ms: millis(&validity.not_before),
             not_after_ms: millis(&validity.not_after),
             serial: hex(serial),
         })
     }
 
-    /// What is to be said of its dates at `now_ms`; `None`: nothing for the next two weeks.
-    pub fn trouble(&self, now_ms: u64) -> Option<String> {
-        const DAY: u64 = 24 * 3600 * 1000;
-        const SOON: u64 = 14 * DAY;
-        let day = |ms| time::rfc3339(ms)[..10].to_owned();
-        let (from, until) = (self.not_before_ms, self.not_after_ms);
-        if until <= now_ms {
-            Some(format!("has expired on {}, and is believed no more", day(until)))
-        } else if from > now_ms {
-            Some(format!("is not good before {}", day(from)))
-        } else if until - now_ms < SOON {
-            Some(format!("expires on {}, in {} days", day(until), (until - now_ms) / DAY))
-        } else {
-            None
+    /// The certificate in `file` among what has dates.
+    pub(super) fn dated(&self, kind: DatedKind, file: &Path) -> Dated {
+        Dated {
+            kind,
+            file: file.to_owned(),
+            name: match self.identity.name() {
+                "" => self.subject.clone(),
+                name => name.to_owned(),
+            },
+            serial: self.serial.clone(),
+            from_ms: self.not_before_ms,
+            until_ms: self.not_after_ms,
         }
     }
+}
+
+/// The subject of a certificate in DER, itself in DER: what links an issuer to what it issued.
+pub(super) fn subject(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    Certificate::from_der(certificate).ok()?.tbs_certificate().subject().to_der().ok()
+}
+
+/// To call an issuer by.
+pub(super) fn short(name: &Name) -> String {
+    common_name(name).unwrap_or_else(|| name.to_string())
 }
 
 /// The last of them, which is the most specific.
@@ -100,28 +117,4 @@ fn common_name(subject: &Name) -> Option<String> {
             _ => None,
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_two_weeks_and_what_lies_outside_are_trouble() {
-        const DAY: u64 = 24 * 3600 * 1000;
-        let facts = Facts {
-            identity: Identity::default(),
-            not_before_ms: 1_000 * DAY,
-            not_after_ms: 1_100 * DAY,
-            serial: String::new(),
-        };
-        assert_eq!(facts.trouble(1_050 * DAY), None);
-        assert_eq!(facts.trouble(1_086 * DAY), None);
-        let soon = facts.trouble(1_086 * DAY + 1);
-        assert_eq!(soon.as_deref(), Some("expires on 1973-01-05, in 13 days"));
-        let over = facts.trouble(1_100 * DAY);
-        assert_eq!(over.as_deref(), Some("has expired on 1973-01-05, and is believed no more"));
-        let early = facts.trouble(999 * DAY);
-        assert_eq!(early.as_deref(), Some("is not good before 1972-09-27"));
-    }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::material::{Certificate, Revoked, Roots};
+use super::material::Certificate;
+use super::revoked::Revoked;
+use super::roots::Roots;
 use super::route::TlsRoute;
 
 /// What a rule does with TLS.

@@ -9,15 +9,16 @@ use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
-    UnbufferedServerConnection, WebPkiClientVerifier,
+    UnbufferedServerConnection,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{CommonState, Error, HandshakeKind, ServerConfig, SupportedProtocolVersion, version};
 use tokio::net::TcpStream;
 
+use super::clients::{self, Clients};
 use super::fault::HandshakeFault;
-use super::names::Facts;
-use super::plan::{ClientsPlan, ServedPlan, TerminatePlan, TlsVersion};
+use super::material::Certificate;
+use super::plan::{ServedPlan, TerminatePlan, TlsVersion};
 use super::provider;
 use super::session::Session;
 use crate::base::{Identity, time};
@@ -25,13 +26,7 @@ use crate::base::{Identity, time};
 /// Terminates TLS as a rule asks for it.
 pub struct Terminator {
     config: Arc<ServerConfig>,
-    clients: Option<Clients>,
-}
-
-/// Whose certificates are taken.
-struct Clients {
-    verifier: Arc<dyn ClientCertVerifier>,
-    required: bool,
+    clients: Option<Arc<Clients>>,
 }
 
 /// Why a rule's TLS cannot be set up.
@@ -57,11 +52,14 @@ impl Terminator {
         plan: &TerminatePlan,
         tickets: Arc<dyn ProducesTickets>,
     ) -> Result<Terminator, SetupError> {
-        let clients = plan.clients.as_ref().map(Clients::new).transpose()?;
+        let clients = plan.clients.as_ref().map(Clients::new).transpose()?.map(Arc::new);
         let builder = ServerConfig::builder_with_provider(Arc::clone(provider()))
             .with_protocol_versions(versions(plan.min_version))?;
         let builder = match &clients {
-            Some(clients) => builder.with_client_cert_verifier(Arc::clone(&clients.verifier)),
+            Some(clients) => {
+                let clients: Arc<dyn ClientCertVerifier> = Arc::clone(clients) as _;
+                builder.with_client_cert_verifier(clients)
+            }
             None => builder.with_no_client_auth(),
         };
         let served = Served::new(&plan.certificates);
@@ -126,34 +124,16 @@ impl Terminator {
         };
         if agreed.handshake_kind() == Some(HandshakeKind::Resumed) {
             let now = UnixTime::since_unix_epoch(std::time::Duration::from_millis(now));
-            clients.verifier.verify_client_cert(certificate, rest, now)?;
+            clients.verify_client_cert(certificate, rest, now)?;
         }
-        let facts = Facts::of(certificate).map_err(|_| HandshakeFault::Untrusted)?;
-        Ok(Some(facts.identity))
+        let identity = clients::identity(certificate).map_err(Error::InvalidCertificate)?;
+        Ok(Some(identity))
     }
 }
 
 impl fmt::Debug for Terminator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Terminator").finish_non_exhaustive()
-    }
-}
-
-impl Clients {
-    fn new(plan: &ClientsPlan) -> Result<Clients, SetupError> {
-        let roots = Arc::new(plan.ca.store());
-        let provider = Arc::clone(provider());
-        let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
-        if let Some(revoked) = &plan.crl {
-            // An authority's own certificate is revoked by taking it out of `client_ca`.
-            builder =
-                builder.with_crls(revoked.lists.iter().cloned()).only_check_end_entity_revocation();
-        }
-        if !plan.required {
-            builder = builder.allow_unauthenticated();
-        }
-        let verifier = builder.build().map_err(|error| SetupError::Clients(error.to_string()))?;
-        Ok(Clients { verifier, required: plan.required })
     }
 }
 
@@ -168,11 +148,11 @@ fn versions(least: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
 /// Certificates by the name that clients ask for.
 #[derive(Debug, Default)]
 struct Served {
-    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    exact: HashMap<String, Vec<Arc<Certificate>>>,
     /// By what follows the `*`, the dot included.
-    wild: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    wild: HashMap<String, Vec<Arc<Certificate>>>,
     /// For whoever asks for none of them.
-    others: Vec<Arc<CertifiedKey>>,
+    others: Vec<Arc<Certificate>>,
 }
 
 impl Served {
@@ -181,26 +161,25 @@ impl Served {
         // Beside the first, those for the same names with another kind of key.
         let first = plans.first().map(names);
         let others = plans.iter().filter(|plan| Some(names(plan)) == first);
-        served.others.extend(others.map(|plan| Arc::clone(plan.certificate.certified())));
+        served.others.extend(others.map(|plan| Arc::clone(&plan.certificate)));
         // A name that is configured is meant more than one that a certificate happens to hold.
         let (meant, held): (Vec<_>, Vec<_>) =
             plans.iter().partition(|plan| plan.server_name.is_some());
         for plan in meant.into_iter().chain(held) {
-            let key = plan.certificate.certified();
             for name in names(plan) {
                 match name.strip_prefix('*') {
                     Some(rest) => served.wild.entry(rest.to_owned()),
                     None => served.exact.entry(name),
                 }
                 .or_default()
-                .push(Arc::clone(key));
+                .push(Arc::clone(&plan.certificate));
             }
         }
         served
     }
 
     /// In order of preference.
-    fn of(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
+    fn of(&self, name: Option<&str>) -> &[Arc<Certificate>] {
         let Some(name) = name else { return &self.others };
         let name = name.to_ascii_lowercase();
         let wild = || name.find('.').and_then(|dot| self.wild.get(&name[dot..]));
@@ -220,9 +199,10 @@ fn names(plan: &ServedPlan) -> Vec<String> {
 
 impl ResolvesServerCert for Served {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let keys = self.of(hello.server_name());
         let schemes = hello.signature_schemes();
-        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
-        keys.iter().find(fits).or_else(|| keys.first()).cloned()
+        let shown = self.of(hello.server_name());
+        let fits = |one: &&Arc<Certificate>| one.certified().key.choose_scheme(schemes).is_some();
+        let one = shown.iter().find(fits).or_else(|| shown.first())?;
+        Some(Arc::clone(one.certified_at(time::unix_ms())))
     }
 }

@@ -53,6 +53,7 @@ async fn bad_certificates_are_refused_each_by_its_alert_and_counted_by_its_reaso
         params.not_before = date_time_ymd(4000, 1, 1);
     });
     let strange = stranger.pair(&["client.a"]);
+    let nameless = authority.pair(&[]);
     let server_only = authority.pair_of(&["client.a"], |params| {
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     });
@@ -69,8 +70,9 @@ async fn bad_certificates_are_refused_each_by_its_alert_and_counted_by_its_reaso
                 (&revoked, Alert::CertificateRevoked, "tls_revoked_certificate", 1),
                 (&expired, Alert::CertificateExpired, "tls_expired_certificate", 2),
                 (&early, Alert::CertificateExpired, "tls_expired_certificate", 2),
-                (&strange, Alert::UnknownCA, "tls_untrusted_certificate", 2),
-                (&server_only, Alert::UnsupportedCertificate, "tls_untrusted_certificate", 2),
+                (&strange, Alert::UnknownCA, "tls_untrusted_certificate", 3),
+                (&server_only, Alert::UnsupportedCertificate, "tls_untrusted_certificate", 3),
+                (&nameless, Alert::CertificateUnknown, "tls_untrusted_certificate", 3),
             ] {
                 let heard = word(Some(pair)).await;
                 if !(std::ptr::eq(pair, &early)) {
@@ -90,7 +92,38 @@ async fn bad_certificates_are_refused_each_by_its_alert_and_counted_by_its_reaso
         }
         proxy.has_ended("tls_revoked_certificate", 2).await;
         proxy.has_ended("tls_expired_certificate", 4).await;
-        proxy.has_ended("tls_untrusted_certificate", 4).await;
+        proxy.has_ended("tls_untrusted_certificate", 6).await;
+    }
+}
+
+/// As OpenSSL has it: once there are lists, each link of a chain must be on none, of its own issuer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revocation_is_judged_along_the_whole_chain_and_who_has_no_list_is_refused() {
+    let root = Authority::new();
+    let (between, link) = root.under();
+    let backend = Backend::greeting("!").await;
+    let client = between.pair(&["client.a"]);
+    let other = root.pair(&["other"]);
+    for (lists, heard) in [
+        (None, Ok(b'!')),
+        (Some(vec![root.revoking(&[&other]), between.revoking(&[])]), Ok(b'!')),
+        (
+            Some(vec![root.revoking(&[&link]), between.revoking(&[])]),
+            Err(Some(Alert::CertificateRevoked)),
+        ),
+        (
+            Some(vec![root.revoking(&[]), between.revoking(&[&client])]),
+            Err(Some(Alert::CertificateRevoked)),
+        ),
+        (Some(vec![root.revoking(&[])]), Err(Some(Alert::UnknownCA))),
+        (Some(vec![between.revoking(&[])]), Err(Some(Alert::UnknownCA))),
+    ] {
+        let mut tls = mutual(&root, true);
+        tls.clients.as_mut().unwrap().crl = lists.map(|lists| root.bundle(&lists));
+        let proxy = Proxy::of(ending(tls, &[&backend])).await;
+        for versions in [TLS12, TLS13] {
+            assert_eq!(first_word(&proxy, &root, versions, Some(&client)).await, heard);
+        }
     }
 }
 
