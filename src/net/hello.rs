@@ -35,17 +35,6 @@ pub enum HelloFault {
     TooLarge,
 }
 
-impl HelloFault {
-    /// As logs and metrics say it; never changes.
-    pub fn label(self) -> &'static str {
-        match self {
-            HelloFault::NotTls => "not_tls",
-            HelloFault::Malformed(_) => "hello_malformed",
-            HelloFault::TooLarge => "hello_too_large",
-        }
-    }
-}
-
 const HANDSHAKE: u8 = 0x16;
 const CLIENT_HELLO: u8 = 1;
 const RECORD_HEADER: usize = 5;

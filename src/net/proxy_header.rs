@@ -51,19 +51,6 @@ pub enum HeaderFault {
     Checksum,
 }
 
-impl HeaderFault {
-    /// As logs and metrics say it; never changes.
-    pub fn label(self) -> &'static str {
-        match self {
-            HeaderFault::Missing => "proxy_header_missing",
-            HeaderFault::Malformed(_) => "proxy_header_malformed",
-            HeaderFault::Unsupported(_) => "proxy_header_unsupported",
-            HeaderFault::TooLarge => "proxy_header_too_large",
-            HeaderFault::Checksum => "proxy_header_checksum",
-        }
-    }
-}
-
 /// Reads the header, of either version, that `bytes` begin with: what it says, and how many of the
 /// bytes it takes. `None`: more are needed.
 ///

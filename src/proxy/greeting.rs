@@ -12,9 +12,10 @@ use tokio::time::timeout;
 
 use crate::base::Identity;
 use crate::net::hello::{Hello, HelloFault, read_hello};
-use crate::net::proxy_header::{self, Header};
+use crate::net::proxy_header::{self, Header, HeaderFault};
 use crate::net::tls::{HandshakeFault, Session, Terminator};
 
+use super::access_log::Secured;
 use super::outcome::{Outcome, Reason, Side};
 use super::rule::RuleTls;
 
@@ -34,7 +35,7 @@ pub(super) async fn read_header(
     stream: &mut TcpStream,
     peeked: &mut Vec<u8>,
     longest: Duration,
-) -> Result<Header, Outcome> {
+) -> Result<Header, (Outcome, Option<HeaderFault>)> {
     let reading = async {
         loop {
             match proxy_header::read_header(peeked) {
@@ -42,14 +43,16 @@ pub(super) async fn read_header(
                     peeked.drain(..length);
                     return Ok(header);
                 }
-                Ok(None) => more(stream, peeked).await?,
-                Err(_) => return Err(Outcome::new(Reason::ProxyHeader, Side::Client)),
+                Ok(None) => more(stream, peeked).await.map_err(|outcome| (outcome, None))?,
+                Err(fault) => {
+                    return Err((Outcome::new(Reason::ProxyHeader, Side::Client), Some(fault)));
+                }
             }
         }
     };
     match timeout(longest, reading).await {
         Ok(read) => read,
-        Err(_) => Err(Outcome::new(Reason::ProxyTimeout, Side::Client)),
+        Err(_) => Err((Outcome::new(Reason::ProxyTimeout, Side::Client), None)),
     }
 }
 
@@ -64,18 +67,40 @@ pub(super) struct Shown {
     pub(super) session: Option<Box<Session>>,
 }
 
+/// What is known of a client whose greeting comes to nothing: for the log.
+#[derive(Default)]
+pub(super) struct SoFar {
+    pub(super) server_name: Option<String>,
+    /// What was wrong.
+    pub(super) fault: Option<String>,
+}
+
+impl SoFar {
+    pub(super) fn into_secured(self) -> Option<Box<Secured>> {
+        let SoFar { server_name, fault } = self;
+        let known = server_name.is_some() || fault.is_some();
+        let (server_name, fault) = (server_name.map(Into::into), fault.map(Into::into));
+        known.then(|| Box::new(Secured { server_name, fault, ..Secured::default() }))
+    }
+}
+
 /// Reads a client's hello and, where TLS ends here, goes through the handshake. `peeked` is what has
-/// come already, and then what is for the backend.
+/// come already, and then what is for the backend. `so_far` is for whom this fails.
 pub(super) async fn shake_hands(
     tls: &RuleTls,
     stream: &mut TcpStream,
     peeked: &mut Vec<u8>,
+    so_far: &mut SoFar,
 ) -> Result<Shown, Outcome> {
     let shaking = async {
         let hello = hello(stream, peeked).await?;
+        match &hello {
+            Ok(hello) => so_far.server_name.clone_from(&hello.server_name),
+            Err(fault) => so_far.fault = Some(fault.to_string()),
+        }
         match &tls.terminator {
             None => passed_through(hello, stream),
-            Some(terminator) => terminated(terminator, hello, stream, peeked).await,
+            Some(terminator) => terminated(terminator, hello, stream, peeked, so_far).await,
         }
     };
     match timeout(tls.handshake_timeout, shaking).await {
@@ -122,6 +147,7 @@ async fn terminated(
     hello: Result<Hello, HelloFault>,
     stream: &mut TcpStream,
     peeked: &mut Vec<u8>,
+    so_far: &mut SoFar,
 ) -> Result<Shown, Outcome> {
     let server_name = match hello {
         Ok(hello) => hello.server_name,
@@ -133,7 +159,10 @@ async fn terminated(
         Err(_) => None,
     };
     let accepted = terminator.accept(stream, std::mem::take(peeked)).await;
-    let (session, identity) = accepted.map_err(|fault| of_client(&fault))?;
+    let (session, identity) = accepted.map_err(|fault| {
+        so_far.fault = Some(fault.to_string());
+        of_client(&fault)
+    })?;
     let alpn = session.agreed().alpn_protocol().map(<[u8]>::to_vec).into_iter().collect();
     Ok(Shown { server_name, alpn, identity, session: Some(session) })
 }

@@ -24,7 +24,7 @@ use crate::upstream::{DialError, Dialed, Lease, Opening};
 use super::access_log::Secured;
 use super::cut::Why;
 use super::farewell::Refusal;
-use super::greeting::{self, HEADER_TIMEOUT, Shown};
+use super::greeting::{self, HEADER_TIMEOUT, Shown, SoFar};
 use super::limits;
 use super::outcome::{Outcome, Reason, Side};
 use super::plan::RulePlan;
@@ -157,7 +157,11 @@ impl Peer {
         let read = greeting::read_header(&mut self.0.stream, &mut peeked, longest).await;
         let header = match read {
             Ok(header) => header,
-            Err(outcome) => return Err(self.0.refuse(outcome)),
+            Err((outcome, fault)) => {
+                let fault = fault.map(|fault| fault.to_string());
+                tale.secured = SoFar { server_name: None, fault }.into_secured();
+                return Err(self.0.refuse(outcome));
+            }
         };
         let mut peer = self;
         if let Some(source) = header.source {
@@ -219,15 +223,20 @@ impl Admitted {
         let rule = Arc::clone(&tale.rule);
         let Some(tls) = &rule.tls else { return Ok(Known { admitted: self, shown: None }) };
         let Client { peer, peeked, .. } = &mut self.client;
-        let shown = match greeting::shake_hands(tls, &mut peer.0.stream, peeked).await {
+        let mut so_far = SoFar::default();
+        let shaken = greeting::shake_hands(tls, &mut peer.0.stream, peeked, &mut so_far).await;
+        let shown = match shaken {
             Ok(shown) => Box::new(shown),
-            Err(outcome) => return Err(self.client.peer.0.refuse(outcome)),
+            Err(outcome) => {
+                tale.secured = so_far.into_secured();
+                return Err(self.client.peer.0.refuse(outcome));
+            }
         };
         tale.secured = Some(Box::new(Secured {
             version: shown.session.as_ref().map(|session| session.version()),
             server_name: shown.server_name.as_deref().map(Into::into),
             identity: shown.identity.as_ref().map(|identity| identity.name().into()),
-            denied_by: None,
+            ..Secured::default()
         }));
         let mut known = Known { admitted: self, shown: Some(shown) };
         if let Some(limiter) = &rule.limiter
@@ -362,15 +371,17 @@ impl Known {
         let source = client.address.0;
         let local = || client.peer.0.stream.local_addr().unwrap_or(source);
         let shown = self.shown.as_deref();
-        let alpn = shown.and_then(|shown| shown.alpn.first()).map(Vec::as_slice);
         let identity = self.identity();
         let session = shown.and_then(|shown| shown.session.as_ref());
+        // What was agreed on; where TLS passes through that is for the backend to say.
+        let alpn = session.and_then(|session| session.agreed().alpn_protocol());
         let cipher = session.and_then(|session| session.cipher());
         let tls = session.map(|session| TlsTold {
             version: session.version(),
             cipher: cipher.as_deref(),
             common_name: identity.and_then(|identity| identity.common_name.as_deref()),
             verified: identity.is_some(),
+            resumed: session.resumed(),
         });
         let destination = client.destination.unwrap_or_else(local);
         let server_name = self.server_name();

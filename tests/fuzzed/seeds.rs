@@ -252,7 +252,7 @@ fn hellos() -> Vec<Vec<u8>> {
 fn headers() -> Vec<Vec<u8>> {
     let pairs = [("192.0.2.1:5", "198.51.100.1:443"), ("[2001:db8::1]:5", "192.0.2.1:443")];
     let (cipher, common_name) = (Some("TLS13_AES_128_GCM_SHA256"), Some("client.a"));
-    let tls = TlsTold { version: "TLSv1.3", cipher, common_name, verified: true };
+    let tls = TlsTold { version: "TLSv1.3", cipher, common_name, verified: true, resumed: false };
     let versions = [HeaderVersion::V1, HeaderVersion::V2];
     let written = versions.into_iter().flat_map(|version| {
         let header = move |(source, destination): (&str, &str)| {

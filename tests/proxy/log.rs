@@ -1,11 +1,14 @@
 //! The access log says of every session what happened to it.
 
+use std::sync::Arc;
+
 use tidegate::net::TcpOptions;
-use tidegate::proxy::{AccessLog, AccessLogFormat, AccessLogOutput, AccessLogPlan};
+use tidegate::proxy::{AccessLog, AccessLogFormat, AccessLogOutput, AccessLogPlan, RulePlan};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::backend::{Backend, nobody};
 use crate::support::proxy::{Proxy, plan};
+use crate::support::tls::{Authority, TLS13, over, terminate, terminated};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_session_leaves_one_line_that_says_how_it_went() {
@@ -56,4 +59,39 @@ async fn every_session_leaves_one_line_that_says_how_it_went() {
         (&"connect_failed".into(), &"upstream".into())
     );
     assert_eq!(refused["bytes_down"], 0);
+}
+
+/// Who calls at night because of a certificate asks what is wrong with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_refused_in_greeting_leaves_its_name_and_what_was_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    let log = AccessLog::open(&AccessLogPlan {
+        output: AccessLogOutput::File(path.clone()),
+        format: AccessLogFormat::Json,
+    })
+    .unwrap();
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let mut tls = terminate(&[&authority.pair(&["localhost"])]);
+    tls.clients = Some(authority.clients(true));
+    let rule = RulePlan { tls: Some(terminated(tls)), ..plan(&[nobody().await]) };
+    let proxy = Proxy::with(rule, TcpOptions::default(), Some(log)).await;
+
+    let config = Arc::new(authority.client(TLS13, Some(&stranger.pair(&["client.a"]))));
+    let mut client = over(&config, proxy.connect().await, "localhost").await.unwrap();
+    assert!(client.read_u8().await.is_err());
+    proxy.has_ended("tls_untrusted_certificate", 1).await;
+    let mut client = proxy.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    proxy.has_ended("not_tls", 1).await;
+    drop(proxy);
+
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [untrusted, plain] = &lines[..] else { panic!("{text}") };
+    assert_eq!(untrusted["server_name"], "localhost");
+    let fault = "the certificate is not trusted: nobody who is trusted has signed it";
+    assert_eq!(untrusted["fault"], fault);
+    assert_eq!((&plain["fault"], plain["server_name"].is_null()), (&"this is no TLS".into(), true));
 }

@@ -195,6 +195,7 @@ fn a_verified_client_keeps_its_bytes() {
         cipher: Some("TLS13_A"),
         common_name: Some("client.a"),
         verified: true,
+        resumed: false,
     };
     let told = Told {
         server_name: Some("a.b"),
@@ -205,6 +206,11 @@ fn a_verified_client_keeps_its_bytes() {
     let tlvs = b"\x01\0\x02h2\x02\0\x03a.b\x20\0\x24\x07\0\0\0\0\
                  \x21\0\x07TLSv1.3\x22\0\x08client.a\x23\0\x07TLS13_A";
     assert_eq!(write_header(HeaderVersion::V2, &told), with_tlvs(tlvs));
+    // Not on this connection, but in its session.
+    let resumed = Told { tls: Some(TlsTold { resumed: true, ..tls }), ..told };
+    let mut tlvs = tlvs.to_vec();
+    tlvs[14] = 5;
+    assert_eq!(write_header(HeaderVersion::V2, &resumed), with_tlvs(&tlvs));
 }
 
 #[test]
@@ -214,6 +220,7 @@ fn without_a_certificate_nothing_is_verified_and_nobody_is_named() {
         cipher: None,
         common_name: Some("client.a"),
         verified: false,
+        resumed: false,
     };
     let told = Told { tls: Some(tls), ..told("192.0.2.1:5000", "198.51.100.1:443") };
     let tlvs = b"\x20\0\x0f\x01\0\0\0\x01\x21\0\x07TLSv1.2";
@@ -229,6 +236,7 @@ fn a_value_without_measure_is_left_out_and_the_header_stays_readable() {
         cipher: Some(&fits),
         common_name: Some(&long),
         verified: true,
+        resumed: false,
     };
     let told = Told {
         server_name: Some(&fits),

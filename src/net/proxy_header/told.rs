@@ -46,6 +46,8 @@ pub struct TlsTold<'a> {
     pub common_name: Option<&'a str>,
     /// A client certificate was shown, and verified.
     pub verified: bool,
+    /// It was shown on an earlier connection, whose session this one resumes.
+    pub resumed: bool,
 }
 
 /// The header that tells `told`.
@@ -110,7 +112,11 @@ fn binary(source: SocketAddr, destination: SocketAddr, told: &Told<'_>) -> Vec<u
 }
 
 fn about_tls(tls: &TlsTold<'_>) -> Vec<u8> {
-    let shown = if tls.verified { CLIENT_CERTIFICATE | SESSION_CERTIFICATE } else { 0 };
+    let shown = match (tls.verified, tls.resumed) {
+        (true, false) => CLIENT_CERTIFICATE | SESSION_CERTIFICATE,
+        (true, true) => SESSION_CERTIFICATE,
+        (false, _) => 0,
+    };
     // Zero says that a certificate was shown and is good, so that it is not said without one.
     let verify = u32::from(!tls.verified);
     let mut value = vec![CLIENT_TLS | shown];

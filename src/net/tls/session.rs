@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
-use rustls::{CommonState, Error};
+use rustls::{CommonState, Error, HandshakeKind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -100,6 +100,11 @@ impl Session {
             Conn::Server(conn) => conn,
             Conn::Client(conn) => conn,
         }
+    }
+
+    /// Whether it goes on from an earlier session, without another full handshake.
+    pub fn resumed(&self) -> bool {
+        self.agreed().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// `TLSv1.3`, as OpenSSL names it.

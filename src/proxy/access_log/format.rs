@@ -17,7 +17,7 @@ pub(super) fn line(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) 
     let backend = OrDash(record.backend);
     let time = time::rfc3339(record.ended_ms);
     let nothing = Secured::default();
-    let Secured { version, server_name, identity, denied_by } =
+    let Secured { version, server_name, identity, denied_by, fault } =
         record.secured.as_deref().unwrap_or(&nothing);
     let tls = OrDash(*version);
     // Writing to a Vec cannot fail.
@@ -33,11 +33,13 @@ pub(super) fn line(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) 
                  \"wait_ms\":{wait},\"connect_ms\":{connect},\"total_ms\":{total},\
                  \"bytes_up\":{up},\"bytes_down\":{down},\"attempts\":{attempts},\
                  \"reason\":\"{reason}\",\"side\":\"{side}\",\"tls\":{tls},\
-                 \"server_name\":{server_name},\"identity\":{identity},\"denied_by\":{denied_by}}}",
+                 \"server_name\":{server_name},\"identity\":{identity},\"denied_by\":{denied_by},\
+                 \"fault\":{fault}}}",
                 tls = json(*version),
                 server_name = json(server_name.as_deref()),
                 identity = json(identity.as_deref()),
                 denied_by = json(denied_by.as_deref()),
+                fault = json(fault.as_deref()),
             )
         }
         AccessLogFormat::Text => writeln!(
@@ -45,11 +47,12 @@ pub(super) fn line(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) 
             "time={time} rule={rule:?} client={client} listener={listener} backend={backend} \
              wait_ms={wait} connect_ms={connect} total_ms={total} bytes_up={up} \
              bytes_down={down} attempts={attempts} reason={reason} side={side} tls={tls} \
-             server_name={server_name} identity={identity} denied_by={denied_by}",
+             server_name={server_name} identity={identity} denied_by={denied_by} fault={fault}",
             rule = &*rule.0,
             server_name = Quoted(server_name.as_deref()),
             identity = Quoted(identity.as_deref()),
             denied_by = Quoted(denied_by.as_deref()),
+            fault = Quoted(fault.as_deref()),
         ),
         AccessLogFormat::Combined => writeln!(
             out,

@@ -36,4 +36,6 @@ pub(crate) struct Secured {
     pub(crate) identity: Option<Box<str>>,
     /// The rule of `authorization` that left no backend for it, or `default`.
     pub(crate) denied_by: Option<Box<str>>,
+    /// What was wrong with its PROXY header or its TLS.
+    pub(crate) fault: Option<Box<str>>,
 }

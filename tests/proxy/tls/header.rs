@@ -260,11 +260,13 @@ async fn a_header_goes_before_tls_to_a_backend_and_before_a_hello_that_is_passed
             let proxy = Proxy::of(believing(plan)).await;
             let mut stream = proxy.connect().await;
             stream.write_all(V1).await.unwrap();
-            let config = Arc::new(authority.client(TLS13, None));
-            let mut client = over(&config, stream, NAME).await.unwrap();
+            let mut config = authority.client(TLS13, None);
+            config.alpn_protocols = vec![b"h2".to_vec()];
+            let mut client = over(&Arc::new(config), stream, NAME).await.unwrap();
             client.write_all(b"x").await.unwrap();
             assert_eq!(client.read_u8().await.unwrap(), b'x');
             let header = told.recv().await.unwrap();
+            assert!(!holds(&header, 1, b"h2"), "it was offered, and agreed on by nobody");
             // Whom the header that came had named, and where that client had connected to.
             match version {
                 HeaderVersion::V1 => assert_eq!(header, V1),
