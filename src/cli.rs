@@ -1,9 +1,8 @@
 //! What can be typed. Exit codes: 0, 1 for a configuration or start-up fault and for a node that
 //! does not answer or is not ready, 2 for wrong usage.
 
-use std::fs;
 use std::future::Future;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +14,7 @@ use serde_json::json;
 use tidegate::admin::client::DEFAULT_URL;
 use tidegate::admin::orders::Kind;
 use tidegate::admin::{Client, Target, TargetError, tables};
+use tidegate::base::file::open_typed;
 use tidegate::base::{Endpoint, drain_signal};
 use tidegate::cluster::keyring::KeyId;
 use tidegate::net::tls::{CertificateFiles, Terminator};
@@ -459,7 +459,9 @@ fn from_env(name: &str) -> Option<String> {
 }
 
 fn token(file: &Path) -> Result<String, Fault> {
-    let text = fs::read_to_string(file).map_err(|error| {
+    let mut text = String::new();
+    let read = open_typed(file).and_then(|mut file| file.read_to_string(&mut text));
+    read.map_err(|error| {
         Fault::Failed(format!("cannot read the token {}: {error}", file.display()))
     })?;
     let token = text.trim();

@@ -254,6 +254,63 @@ fn a_machine_without_authorities_is_pointed_out_where_they_would_be_asked() {
     assert!(said.contains("1 backend; TLS to the backends\n"), "{said}");
 }
 
+/// What `tidegate check` of `file` says, and whether it is content, when `input` comes on a pipe; it must end.
+fn checked(file: &str, input: &str) -> (bool, String) {
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut check = tidegate("check --config", nobody);
+    let mut child = check.arg(file).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // Dropped with the statement: the pipe ends.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while child.try_wait().unwrap().is_none() {
+        if std::time::Instant::now() > until {
+            child.kill().unwrap();
+            panic!("the check of {file} does not end");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
+    (output.status.success(), text(&output.stdout).to_owned())
+}
+
+#[test]
+fn what_is_no_file_is_a_fault_and_holds_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let (fine, said) = checked(fifo.to_str().unwrap(), "");
+    assert!(!fine && said.contains("cannot be read: it is a FIFO, not a regular file"), "{said}");
+
+    let good = "rules: [{ listen: \"127.0.0.1:80\", backends: [\"app:80\"] }]\n";
+    let (fine, said) = checked("/dev/stdin", good);
+    assert!(fine, "a pipe of the shell is read: {said}");
+
+    let bad = "admin: { token_file: fifo }
+cluster: { keys_file: fifo }
+rules:
+  - { listen: \"127.0.0.1:80\", backends: [\"app:80\"], backend_tls: { ca: fifo },
+      tls: { cert: /dev/null, key: fifo, client_ca: ., client_crl: fifo } }
+  - { listen: \"127.0.0.1:81\", backends: [\"app:80\"], backend_tls: { pinned_cert: fifo } }
+";
+    let file = dir.path().join("lb.yaml");
+    std::fs::write(&file, bad).unwrap();
+    let (fine, said) = checked(file.to_str().unwrap(), "");
+    assert!(!fine);
+    for (place, kind) in [
+        ("admin.token_file", "FIFO"),
+        ("cluster.keys_file", "FIFO"),
+        ("rules[0].backend_tls.ca", "FIFO"),
+        ("rules[0].tls.cert", "device"),
+        ("rules[0].tls.client_ca", "directory"),
+        ("rules[0].tls.client_crl", "FIFO"),
+        ("rules[1].backend_tls.pinned_cert", "FIFO"),
+    ] {
+        let fault = said.lines().find(|line| line.contains(&format!(" {place}: ")));
+        let words = format!("it is a {kind}, not a regular file; write the path of a ");
+        assert!(fault.is_some_and(|line| line.contains(&words)), "{place}: {said}");
+    }
+}
+
 #[test]
 fn certificates_are_made_and_never_overwritten_and_a_configuration_takes_them() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@
 pub mod addr;
 pub mod cell;
 pub mod drain;
+pub mod file;
 pub mod hex;
 pub mod id;
 pub mod identity;

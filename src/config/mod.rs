@@ -37,6 +37,7 @@ pub use summary::summary;
 pub use watch::Watch;
 pub use watches::Watches;
 
+use crate::base::file::{open, open_typed};
 use file::File;
 
 /// A configuration that can be run.
@@ -55,8 +56,20 @@ pub struct Loaded {
 /// All faults at once. A file that cannot be read, is larger than 1 MiB or is no UTF-8 text is one
 /// fault.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
+    load_by(path, open_typed)
+}
+
+/// Loads it again while a node runs. A pipe gives its text only once, so by now it is a fault.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_again(path: &Path) -> Result<Loaded, Faults> {
+    load_by(path, open)
+}
+
+fn load_by(path: &Path, open: Open) -> Result<Loaded, Faults> {
     let name = path.display().to_string();
-    let text = read(path).map_err(|fault| Faults::new(&name, vec![fault]))?;
+    let text = read(path, open).map_err(|fault| Faults::new(&name, vec![fault]))?;
     parse(&text, &name, path.parent().unwrap_or(Path::new("")))
 }
 
@@ -85,14 +98,16 @@ pub fn parse(text: &str, name: &str, dir: &Path) -> Result<Loaded, Faults> {
     Ok(Loaded { plan, warnings })
 }
 
-fn read(path: &Path) -> Result<String, Fault> {
+type Open = fn(&Path) -> std::io::Result<std::fs::File>;
+
+fn read(path: &Path, open: Open) -> Result<String, Fault> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(marked::LARGEST + 1).read_to_end(&mut bytes))
-        .map_err(|error| {
+    open(path).and_then(|file| file.take(marked::LARGEST + 1).read_to_end(&mut bytes)).map_err(
+        |error| {
             let what = format!("cannot be read: {error}");
             whole_file(what, "write its path behind `--config`")
-        })?;
+        },
+    )?;
     if bytes.len() as u64 > marked::LARGEST {
         return Err(whole_file("is larger than 1 MiB", "write a smaller file"));
     }

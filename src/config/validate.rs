@@ -184,7 +184,7 @@ fn token(path: &Path) -> Result<String, Wrong> {
     let read = || -> std::io::Result<String> {
         use std::io::Read as _;
         let mut text = String::new();
-        std::fs::File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+        crate::base::file::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
         Ok(text)
     };
     let text = read().map_err(|error| {

@@ -41,7 +41,7 @@ pub fn generate(path: &Path) -> Result<String, KeysError> {
 /// # Errors
 /// The file cannot be read.
 pub fn list(path: &Path) -> Result<String, KeysError> {
-    let ring = file::read(path)?;
+    let ring = file::read_typed(path)?;
     let mut text = "KEY  FINGERPRINT  USE\n".to_owned();
     for key in ring.keys() {
         let what = if key.id == ring.first().id { "seals and opens" } else { "opens" };
@@ -61,7 +61,7 @@ pub fn list(path: &Path) -> Result<String, KeysError> {
 pub fn install(path: &Path, from: Option<&Path>) -> Result<String, KeysError> {
     let mut ring = file::read(path)?;
     let news = match from {
-        Some(from) => ring.install_all(&file::read(from)?)?,
+        Some(from) => ring.install_all(&file::read_typed(from)?)?,
         None => {
             let id = ring.free_id().ok_or(RingError::Full)?;
             ring.install(Key::new(id, random()?))?;

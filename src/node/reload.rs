@@ -37,7 +37,7 @@ impl Node {
     async fn read_and_take(&self, path: &Path) -> Reload {
         // Keys are a file of their own: a fault elsewhere must not stop a rotation.
         let keys = self.reload_keys();
-        let config::Loaded { plan, warnings } = match config::load(path) {
+        let config::Loaded { plan, warnings } = match config::load_again(path) {
             Ok(loaded) => loaded,
             Err(faults) => return self.refuse(&faults),
         };

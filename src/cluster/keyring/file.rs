@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use super::{Keyring, RingError};
+use crate::base::file::{open, open_typed};
 
 /// Longer than any ring can be.
 const LONGEST: u64 = 64 << 10;
@@ -50,9 +51,21 @@ impl FileError {
 /// # Errors
 /// The file cannot be read, or is no ring.
 pub fn read(path: &Path) -> Result<Keyring, FileError> {
+    read_by(path, open)
+}
+
+/// Reads the ring at a path that was typed: a pipe as well, as the shell hands it over.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_typed(path: &Path) -> Result<Keyring, FileError> {
+    read_by(path, open_typed)
+}
+
+fn read_by(path: &Path, open: fn(&Path) -> io::Result<File>) -> Result<Keyring, FileError> {
     let unreadable = |error| FileError::Read(path.to_owned(), error);
     let mut text = String::new();
-    let file = File::open(path).map_err(unreadable)?;
+    let file = open(path).map_err(unreadable)?;
     file.take(LONGEST).read_to_string(&mut text).map_err(unreadable)?;
     Keyring::parse(&text).map_err(|error| FileError::Ring(path.to_owned(), error))
 }

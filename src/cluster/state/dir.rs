@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::State;
+use crate::base::file::open;
 use crate::base::{NodeId, time};
 use crate::cluster::acts::{BackendRow, BanRow, DrainRow, MEMORY, Row};
 
@@ -182,7 +183,7 @@ fn options() -> OpenOptions {
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    File::open(file)?.take(LARGEST + 1).read_to_end(&mut text)?;
+    open(file)?.take(LARGEST + 1).read_to_end(&mut text)?;
     if text.len() as u64 > LARGEST {
         return Err(io::Error::other(format!("it is larger than {} MiB", LARGEST >> 20)));
     }

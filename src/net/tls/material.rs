@@ -1,7 +1,6 @@
 //! Certificates and keys as their files hold them, and how such files are read.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use super::dates::{Dated, DatedKind};
 use super::names::Facts;
 use super::provider;
 use super::staple::{self, Said, Verdict};
+use crate::base::file;
 
 /// Larger than any file of certificates that makes sense.
 const LARGEST: u64 = 4 << 20;
@@ -210,7 +210,7 @@ impl fmt::Debug for Certificate {
 
 pub(super) fn read(which: Which, path: &Path) -> Result<Vec<u8>, MaterialError> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
+    let read = file::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
     let shown = path.display();
     match read {
         Err(error) => Err(MaterialError::new(
