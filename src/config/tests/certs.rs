@@ -11,9 +11,7 @@ use rcgen::{
 };
 
 use crate::base::time;
-
-#[path = "../../../tests/support/ocsp.rs"]
-pub(super) mod ocsp;
+pub(super) use crate::net::tls::ocsp;
 
 const DAY: u64 = 24 * 3600;
 /// Of all certificates, if nothing else is said.

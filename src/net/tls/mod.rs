@@ -7,6 +7,9 @@ mod fault;
 mod machine;
 mod material;
 mod names;
+#[cfg(test)]
+#[path = "../../../tests/support/ocsp.rs"]
+pub(crate) mod ocsp;
 mod originate;
 pub mod plan;
 mod remembered;

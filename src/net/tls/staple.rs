@@ -166,13 +166,9 @@ struct Revoked {
 }
 
 #[cfg(test)]
-#[path = "../../../tests/support/ocsp.rs"]
-mod ocsp;
-
-#[cfg(test)]
 mod tests {
-    use super::ocsp::{GOOD, REVOKED, UNKNOWN, response};
     use super::*;
+    use crate::net::tls::ocsp::{GOOD, REVOKED, UNKNOWN, response};
 
     #[test]
     fn a_response_tells_of_one_certificate_and_until_when() {
