@@ -87,6 +87,16 @@ pub enum End {
     },
 }
 
+impl End {
+    /// What was wrong with the TLS of the side that failed, if that was it.
+    pub(crate) fn broken_tls(&self) -> Option<&io::Error> {
+        match self {
+            End::Failed { error, .. } if error.kind() == io::ErrorKind::InvalidData => Some(error),
+            _ => None,
+        }
+    }
+}
+
 /// Hears how many bytes were delivered, now and then while a relay lives and when it ends, also
 /// when it is dropped in between.
 pub trait Meter {
@@ -243,6 +253,7 @@ impl<'a, M: Meter> Ways<'a, M> {
         }
         self.note_first_end();
         if let Some(end) = self.end(up, down) {
+            let end = self.blame_the_first(end, client.was_whole(), upstream.was_whole());
             pass_reset(&end, client.socket(), upstream.socket());
             return Poll::Ready(end);
         }
@@ -284,6 +295,23 @@ impl<'a, M: Meter> Ways<'a, M> {
             Side::Upstream => &self.down,
         };
         End::Failed { side, after_its_end: from.has_ended(), error }
+    }
+
+    /// A side whose stream was torn off has the other one fail, which was told of it: the first is to
+    /// blame.
+    fn blame_the_first(&self, end: End, client_whole: bool, upstream_whole: bool) -> End {
+        let torn = match self.first_end {
+            Some(Side::Client) => !client_whole,
+            Some(Side::Upstream) => !upstream_whole,
+            None => false,
+        };
+        match (&end, self.first_end) {
+            (End::Failed { side, .. }, Some(first)) if torn && first != *side => {
+                let error = io::ErrorKind::ConnectionAborted.into();
+                End::Failed { side: first, after_its_end: true, error }
+            }
+            _ => end,
+        }
     }
 
     fn note_activity(&mut self) {

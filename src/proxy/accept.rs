@@ -1,10 +1,10 @@
 //! The accept loop of one listener of one worker. It takes several connections per wake-up, never
 //! waits for one of them, and never dies.
 //!
-//! At most `max_handshakes` of its connections may be on their way to a backend: beyond, it pauses,
-//! and those who come wait in the kernel's queue, which costs us nothing and loses nobody. The
-//! bound is the listener's own, so that a rule whose backends hang does not keep others from
-//! accepting.
+//! At most `max_handshakes` of its connections may be on their way to a backend: beyond, it has those
+//! give way who say nothing, and pauses, so that those who come wait in the kernel's queue, which
+//! costs us nothing and loses nobody. The bound is the listener's own, so that a rule whose backends
+//! hang does not keep others from accepting.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,13 +16,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::base::ClientAddr;
+use crate::base::{ClientAddr, time};
 use crate::net::{self, PauseCause};
 
+use super::door::Door;
 use super::life::{Accepted, live};
 use super::rule::Rule;
 use super::tale::Tale;
-use super::worker::Door;
 
 /// Connections taken per wake-up, before those taken get their turn.
 const BATCH: usize = 32;
@@ -53,8 +53,10 @@ pub(super) async fn accept(
             Event::Stop => break,
             Event::Full => {
                 pauses.count(PauseCause::Handshakes);
+                let next = accepting.door.make_room(time::now());
                 tokio::select! {
                     () = accepting.door.room() => {}
+                    () = sleep(next) => {}
                     _ = &mut stop => break,
                 }
             }

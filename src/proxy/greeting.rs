@@ -1,8 +1,8 @@
 //! Greeting: what a client says of itself before its first byte for a backend is passed on, by a PROXY
 //! header, by a TLS hello, by a certificate.
 //!
-//! All of it is under one deadline, and bounded in size. What was read beyond stays with the
-//! connection and is the first that a backend gets.
+//! The header, and the handshake behind it, each have a deadline and a bound in size. What was read
+//! beyond stays with the connection and is the first that a backend gets.
 
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::net::proxy_header::{self, Header, HeaderFault};
 use crate::net::tls::{HandshakeFault, Session, Terminator};
 
 use super::access_log::Secured;
+use super::door::Crowded;
 use super::outcome::{Outcome, Reason, Side};
 use super::rule::RuleTls;
 
@@ -35,6 +36,7 @@ pub(super) async fn read_header(
     stream: &mut TcpStream,
     peeked: &mut Vec<u8>,
     longest: Duration,
+    mut crowded: Crowded,
 ) -> Result<Header, (Outcome, Option<HeaderFault>)> {
     let reading = async {
         loop {
@@ -43,7 +45,9 @@ pub(super) async fn read_header(
                     peeked.drain(..length);
                     return Ok(header);
                 }
-                Ok(None) => more(stream, peeked).await.map_err(|outcome| (outcome, None))?,
+                Ok(None) => {
+                    more(stream, peeked, &mut crowded).await.map_err(|outcome| (outcome, None))?;
+                }
                 Err(fault) => {
                     return Err((Outcome::new(Reason::ProxyHeader, Side::Client), Some(fault)));
                 }
@@ -90,10 +94,11 @@ pub(super) async fn shake_hands(
     tls: &RuleTls,
     stream: &mut TcpStream,
     peeked: &mut Vec<u8>,
+    crowded: Crowded,
     so_far: &mut SoFar,
 ) -> Result<Shown, Outcome> {
     let shaking = async {
-        let hello = hello(stream, peeked).await?;
+        let hello = hello(stream, peeked, crowded).await?;
         match &hello {
             Ok(hello) => so_far.server_name.clone_from(&hello.server_name),
             Err(fault) => so_far.fault = Some(fault.to_string()),
@@ -113,11 +118,12 @@ pub(super) async fn shake_hands(
 async fn hello(
     stream: &mut TcpStream,
     peeked: &mut Vec<u8>,
+    mut crowded: Crowded,
 ) -> Result<Result<Hello, HelloFault>, Outcome> {
     loop {
         match read_hello(peeked) {
             Ok(Some(hello)) => return Ok(Ok(hello)),
-            Ok(None) => more(stream, peeked).await?,
+            Ok(None) => more(stream, peeked, &mut crowded).await?,
             Err(fault) => return Ok(Err(fault)),
         }
     }
@@ -180,11 +186,20 @@ fn say_alert(stream: &TcpStream, description: u8) {
 }
 
 /// Reads on; a client that goes meanwhile has not said enough.
-async fn more(stream: &mut TcpStream, peeked: &mut Vec<u8>) -> Result<(), Outcome> {
+async fn more(
+    stream: &mut TcpStream,
+    peeked: &mut Vec<u8>,
+    crowded: &mut Crowded,
+) -> Result<(), Outcome> {
     peeked.reserve(READ);
-    match stream.read_buf(peeked).await {
-        Ok(0) | Err(_) => Err(Outcome::new(Reason::ClientGone, Side::Client)),
-        Ok(_) => Ok(()),
+    tokio::select! {
+        // What has come meanwhile counts.
+        biased;
+        read = stream.read_buf(peeked) => match read {
+            Ok(0) | Err(_) => Err(Outcome::new(Reason::ClientGone, Side::Client)),
+            Ok(_) => Ok(()),
+        },
+        () = crowded.told() => Err(Outcome::new(Reason::CrowdedOut, Side::Client)),
     }
 }
 

@@ -17,19 +17,19 @@ use tokio::net::TcpStream;
 
 use crate::base::{ClientAddr, Endpoint, Identity, time};
 use crate::net::tls::{TlsRoute, route};
-use crate::net::{self, HeaderVersion, Leg, Meter as _, Terms, TlsTold, Told, write_header};
+use crate::net::{self, End, HeaderVersion, Leg, Meter as _, Terms, TlsTold, Told, write_header};
 use crate::traffic::{ClientPace, Decision, LimitKey, Limiter, Permission, Permit, Subject, Way};
 use crate::upstream::{DialError, Dialed, Lease, Opening};
 
 use super::access_log::Secured;
 use super::cut::Why;
+use super::door::{Crowded, Handshake};
 use super::farewell::Refusal;
 use super::greeting::{self, HEADER_TIMEOUT, Shown, SoFar};
 use super::limits;
 use super::outcome::{Outcome, Reason, Side};
 use super::plan::RulePlan;
 use super::tale::Tale;
-use super::worker::Handshake;
 
 /// A connection just accepted; it counts among the worker's handshakes until it is relayed.
 pub(super) struct Accepted {
@@ -103,7 +103,11 @@ async fn walk(accepted: Accepted, tale: &mut Tale) -> Result<Outcome, Refusal> {
     let admitted = client.admit_client(tale).await?;
     let known = admitted.secure(tale).await?;
     let leased = known.dial(tale).await?;
-    Ok(leased.relay(tale).await)
+    let end = leased.relay(tale).await;
+    if let Some(fault) = end.broken_tls() {
+        tale.secured.get_or_insert_default().fault = Some(fault.to_string().into());
+    }
+    Ok(Outcome::from(&end))
 }
 
 impl Accepted {
@@ -131,7 +135,11 @@ impl Accepted {
     }
 
     fn refuse(self, outcome: Outcome) -> Refusal {
-        Refusal::close(self.stream, outcome)
+        match outcome.reason {
+            // Room is wanted now, and it would linger.
+            Reason::CrowdedOut => Refusal::reset(self.stream, outcome),
+            _ => Refusal::close(self.stream, outcome),
+        }
     }
 }
 
@@ -154,7 +162,8 @@ impl Peer {
         }
         let mut peeked = Vec::new();
         let longest = tale.rule.tls.as_ref().map_or(HEADER_TIMEOUT, |tls| tls.handshake_timeout);
-        let read = greeting::read_header(&mut self.0.stream, &mut peeked, longest).await;
+        let crowded = Crowded::of(self.0.handshake.as_ref());
+        let read = greeting::read_header(&mut self.0.stream, &mut peeked, longest, crowded).await;
         let header = match read {
             Ok(header) => header,
             Err((outcome, fault)) => {
@@ -223,8 +232,12 @@ impl Admitted {
         let rule = Arc::clone(&tale.rule);
         let Some(tls) = &rule.tls else { return Ok(Known { admitted: self, shown: None }) };
         let Client { peer, peeked, .. } = &mut self.client;
+        // Who has waited for a token is a handshake again.
+        let handshake = peer.0.handshake.get_or_insert_with(|| tale.door.enter());
+        let crowded = Crowded::of(Some(handshake));
         let mut so_far = SoFar::default();
-        let shaken = greeting::shake_hands(tls, &mut peer.0.stream, peeked, &mut so_far).await;
+        let stream = &mut peer.0.stream;
+        let shaken = greeting::shake_hands(tls, stream, peeked, crowded, &mut so_far).await;
         let shown = match shaken {
             Ok(shown) => Box::new(shown),
             Err(outcome) => {
@@ -391,29 +404,29 @@ impl Known {
     /// No backend is for this client: its name leads nowhere, or it may use none of those.
     fn turn_away(self, tale: &mut Tale) -> Refusal {
         let route = self.route(tale);
-        let backends = &tale.rule.pool.plan().backends;
-        let mut led =
-            backends.iter().filter(|backend| leads_to(route, &tale.rule.plan, &backend.address));
-        let Some(first) = led.next() else {
+        let led = |name: &Endpoint| leads_to(route, &tale.rule.plan, name);
+        if !tale.rule.pool.plan().backends.iter().any(|backend| led(&backend.address)) {
             let passed = self.shown.as_ref().is_some_and(|shown| shown.session.is_none());
             if let Some(tls) = tale.rule.tls.as_ref().filter(|_| passed) {
                 let known = tls.routes.iter().any(|route| route.leads(self.server_name()));
                 greeting::say_no_route(&self.admitted.client.peer.0.stream, known);
             }
             return self.refuse(Outcome::new(Reason::NoRoute, Side::Client));
-        };
+        }
         if let Some(authorization) = &tale.rule.authorization {
-            let nowhere = SocketAddr::from(([0, 0, 0, 0], first.address.port));
-            let address = first.address.literal().unwrap_or(nowhere);
-            let way = Way { name: &first.address, address, route: name_of(route) };
-            let judgement = authorization.judge(self.identity(), way);
-            let by: Box<str> = judgement.rule.map_or("default", |rule| &rule.text).into();
+            let route = name_of(route);
+            // A rule that denies says more than the default, which may have kept others from it.
+            let by = tale.rule.pool.members().iter().find_map(|(name, address)| {
+                let way = Way { name, address: *address, route };
+                authorization.judge(self.identity(), way).rule.filter(|_| led(name))
+            });
+            let by: Box<str> = by.map_or("default", |rule| &rule.text).into();
             if let Some(unsaid) = tale.rule.stats.may_warn(time::unix_ms()) {
                 tracing::warn!(
                     rule = %tale.rule.plan.name,
                     client = %tale.client,
                     identity = tale.identity().unwrap_or("none"),
-                    %by,
+                    by = &*by,
                     unsaid,
                     "a client may use no backend"
                 );
@@ -443,7 +456,7 @@ fn leads_to(route: Option<&TlsRoute>, plan: &RulePlan, name: &Endpoint) -> bool 
 impl Leased {
     /// Carries bytes until the end.
     #[expect(clippy::manual_async_fn, reason = "memory per connection")]
-    fn relay(mut self, tale: &Tale) -> impl Future<Output = Outcome> {
+    fn relay(mut self, tale: &Tale) -> impl Future<Output = End> {
         async move {
             // All of it by name, or a block captures only what it uses and the permit goes back
             // before the relay has begun.
@@ -458,7 +471,7 @@ impl Leased {
                 download: [download, lease.download()],
                 one_task: true,
             };
-            let end = match (client, upstream) {
+            match (client, upstream) {
                 (Leg::Bare(client), Leg::Bare(upstream)) => {
                     net::relay(client, upstream, terms, tale).await
                 }
@@ -466,8 +479,7 @@ impl Leased {
                 (client, upstream) => {
                     Box::pin(net::relay_legs(client, upstream, terms, tale)).await
                 }
-            };
-            Outcome::from(&end)
+            }
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::traffic::{
     Action, Answer, CapReached, Caps, Decision, Denied, Limiter, Permit, Subject,
 };
 
+use super::door::Handshake;
 use super::farewell::Manner;
-use super::worker::Handshake;
 
 /// The limiter's decision; a strict one may have to ask another node first, for some milliseconds.
 pub(super) async fn decide(limiter: &Limiter, client: Subject<'_>) -> Decision {

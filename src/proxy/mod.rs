@@ -14,6 +14,7 @@ mod accept;
 pub mod access_log;
 pub mod balancer;
 mod cut;
+mod door;
 mod farewell;
 mod greeting;
 mod life;

@@ -87,6 +87,8 @@ reasons! {
     ClientReset = "client_reset", Fine;
     /// The connection to the client failed otherwise (unreachable, keepalive unanswered).
     ClientLost = "client_lost", Fine;
+    /// What the client sent within its session was no TLS, or it ended the session by an alert.
+    ClientTls = "client_tls_broken", Notice;
     /// Nothing moved for the idle timeout.
     IdleTimeout = "idle_timeout", Fine;
     /// The client was banned.
@@ -111,6 +113,8 @@ reasons! {
     ProxyTimeout = "proxy_timeout", Notice;
     /// The client went before it had said what it wants.
     ClientGone = "client_gone", Notice;
+    /// The client said nothing, and others came who wanted its place.
+    CrowdedOut = "crowded_out", Notice;
     /// The client does not speak TLS.
     NotTls = "not_tls", Notice;
     /// The handshake was not done in time.
@@ -152,6 +156,9 @@ reasons! {
     UpstreamReset = "upstream_reset", Fault;
     /// The connection to the backend failed otherwise.
     UpstreamLost = "upstream_lost", Fault;
+    /// What the backend sent within its session was no TLS, or it ended the session by an alert: by
+    /// TLS 1.3 it refuses a certificate so.
+    UpstreamTls = "upstream_tls_broken", Fault;
     /// Cut because this node ends.
     ShutdownCut = "shutdown_cut", Notice;
     /// A defect of ours ended the session.
@@ -217,6 +224,8 @@ impl From<&net::End> for Outcome {
                         | io::ErrorKind::BrokenPipe
                 );
                 let reason = match (side, after_its_end, gone) {
+                    (net::Side::Client, ..) if end.broken_tls().is_some() => Reason::ClientTls,
+                    (net::Side::Upstream, ..) if end.broken_tls().is_some() => Reason::UpstreamTls,
                     (net::Side::Client, true, true) => Reason::ClientClosed,
                     (net::Side::Client, false, true) => Reason::ClientReset,
                     (net::Side::Client, _, false) => Reason::ClientLost,

@@ -10,10 +10,10 @@ use crate::base::{BackendAddr, ClientAddr, time};
 use crate::net::Meter;
 
 use super::access_log::{Record, Secured};
+use super::door::Door;
 use super::outcome::{Level, Outcome, Reason, Side};
 use super::rule::Rule;
 use super::stats::Phase;
-use super::worker::Door;
 
 /// One session. Dropped untold, it was cut with its worker or ended by a panic, and tells that.
 pub(super) struct Tale {
@@ -118,6 +118,7 @@ impl Tale {
                 side = outcome.side.label(),
                 backend = self.backend.map(tracing::field::display),
                 client = %self.client,
+                fault = self.secured.as_ref().and_then(|secured| secured.fault.as_deref()),
                 unsaid,
                 "a session failed"
             );

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -14,6 +14,7 @@ use crate::net::Pauses;
 
 use super::accept::accept;
 use super::cut::Cut;
+use super::door::Door;
 use super::rule::Snapshot;
 
 /// What the sessions of one worker share.
@@ -26,19 +27,6 @@ pub(super) struct Worker {
     pub(super) pauses: Pauses,
     pub(super) lingering: AtomicU32,
 }
-
-/// An open listener of one worker.
-#[derive(Debug)]
-pub(super) struct Door {
-    pub(super) worker: Arc<Worker>,
-    pub(super) address: ListenAddr,
-    handshakes: AtomicU32,
-    waiting: AtomicBool,
-    room: Notify,
-}
-
-/// A connection of a door that is not relayed yet; given back on drop.
-pub(super) struct Handshake(Arc<Door>);
 
 /// Counts sessions and says when there are none.
 #[derive(Debug, Default)]
@@ -120,13 +108,7 @@ fn listen(
             return None;
         }
     };
-    let door = Arc::new(Door {
-        worker: Arc::clone(worker),
-        address,
-        handshakes: AtomicU32::new(0),
-        waiting: AtomicBool::new(false),
-        room: Notify::new(),
-    });
+    let door = Arc::new(Door::new(Arc::clone(worker), address));
     let (stop, stopped) = oneshot::channel();
     Some(Listening { stop, task: tokio::spawn(accept(listener, door, stopped)) })
 }
@@ -149,35 +131,6 @@ impl Listening {
         // An error means that it has ended already.
         let _ = self.stop.send(());
         self.task
-    }
-}
-
-impl Door {
-    /// Whether fewer than `most` handshakes are under way.
-    pub(super) fn has_room(&self, most: u32) -> bool {
-        self.handshakes.load(Ordering::Relaxed) < most.max(1)
-    }
-
-    pub(super) fn enter(self: &Arc<Self>) -> Handshake {
-        self.handshakes.fetch_add(1, Ordering::Relaxed);
-        Handshake(Arc::clone(self))
-    }
-
-    /// Waits until a handshake of this door has ended.
-    pub(super) async fn room(&self) {
-        self.waiting.store(true, Ordering::Relaxed);
-        self.room.notified().await;
-    }
-}
-
-impl Drop for Handshake {
-    fn drop(&mut self) {
-        // Door and handshakes belong to one thread: what is read here cannot change meanwhile.
-        self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
-        if self.0.waiting.load(Ordering::Relaxed) {
-            self.0.waiting.store(false, Ordering::Relaxed);
-            self.0.room.notify_one();
-        }
     }
 }
 

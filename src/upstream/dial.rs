@@ -1,7 +1,7 @@
 //! From a client to a connected backend.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::pool::Pool;
 use super::queue::{LineFull, Place};
 use super::slot::{Lease, Slot};
 use crate::balance::Turn;
-use crate::base::{BackendAddr, ClientAddr, Endpoint, id, time};
+use crate::base::{BackendAddr, ClientAddr, id, time};
 use crate::net::tls::Session;
 use crate::net::{self, TcpOptions};
 use crate::traffic::Answer;
@@ -201,14 +201,8 @@ impl Pool {
         let picture = self.view().look();
         let allowed = picture.allowed(only, turn.noise);
         if allowed.is_nobody() {
-            let slots = &picture.basis().slots;
-            let unknown = |name: &Endpoint| {
-                name.literal().is_none() && slots.iter().all(|slot| slot.name != *name)
-            };
-            // A name without addresses has no slot, and may be allowed all the same.
-            let mut names = self.plan().backends.iter().map(|backend| &backend.address);
-            let nowhere = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-            let lost = names.any(|name| unknown(name) && only(name, nowhere(name.port)));
+            // A name without addresses is in no picture, and may be allowed all the same.
+            let lost = self.members().iter().any(|(name, address)| only(name, *address));
             return Err(if lost { DialError::NoBackend } else { DialError::NotAllowed });
         }
         Ok((self.turn_among(&allowed, turn), allowed))

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -146,6 +147,18 @@ impl Pool {
             board.drained = drained;
             self.core.refresh(&mut board, time::now(), false);
         }
+    }
+
+    /// Every backend by its name and address; one whose name has no address is there without one.
+    pub fn members(&self) -> Vec<(Endpoint, SocketAddr)> {
+        let picture = self.view().look();
+        let slots = &picture.basis().slots;
+        let named = slots.iter().map(|slot| (slot.name.clone(), slot.account.address));
+        let lost = self.plan().backends.iter().map(|backend| &backend.address).filter(|name| {
+            name.literal().is_none() && slots.iter().all(|slot| slot.name != **name)
+        });
+        let nowhere = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        named.chain(lost.map(|name| (name.clone(), nowhere(name.port)))).collect()
     }
 
     /// How it stands now.

@@ -1,24 +1,33 @@
 //! The access log says of every session what happened to it.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use tidegate::base::Endpoint;
 use tidegate::net::TcpOptions;
 use tidegate::proxy::{AccessLog, AccessLogFormat, AccessLogOutput, AccessLogPlan, RulePlan};
+use tidegate::traffic::{AuthorizationPlan, AuthorizationRule, Permission};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::backend::{Backend, nobody};
 use crate::support::proxy::{Proxy, plan};
 use crate::support::tls::{Authority, TLS13, over, terminate, terminated};
 
+fn log(dir: &Path) -> Arc<AccessLog> {
+    let output = AccessLogOutput::File(dir.join("access.log"));
+    AccessLog::open(&AccessLogPlan { output, format: AccessLogFormat::Json }).unwrap()
+}
+
+/// All that was told. Everything is written when the last hand lets go of the log.
+fn lines(dir: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(dir.join("access.log")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_session_leaves_one_line_that_says_how_it_went() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("access.log");
-    let log = AccessLog::open(&AccessLogPlan {
-        output: AccessLogOutput::File(path.clone()),
-        format: AccessLogFormat::Json,
-    })
-    .unwrap();
+    let log = log(dir.path());
     let backend = Backend::echo().await;
     let dead = nobody().await;
     let rule = plan(&[dead, backend.address]);
@@ -34,13 +43,10 @@ async fn every_session_leaves_one_line_that_says_how_it_went() {
     proxy.reload(plan(&[dead])).await;
     assert_eq!(proxy.connect().await.read(&mut [0; 8]).await.unwrap(), 0);
     proxy.has_ended("connect_failed", 1).await;
-    // Everything is written when the last hand lets go of the log.
     drop(proxy);
 
-    let text = std::fs::read_to_string(&path).unwrap();
-    let lines: Vec<serde_json::Value> =
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 2, "{text}");
+    let lines = lines(dir.path());
+    assert_eq!(lines.len(), 2, "{lines:?}");
     let (served, refused) = (&lines[0], &lines[1]);
     assert_eq!(served["rule"], "web");
     assert_eq!(served["client"], name);
@@ -65,12 +71,7 @@ async fn every_session_leaves_one_line_that_says_how_it_went() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_refused_in_greeting_leaves_its_name_and_what_was_wrong() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("access.log");
-    let log = AccessLog::open(&AccessLogPlan {
-        output: AccessLogOutput::File(path.clone()),
-        format: AccessLogFormat::Json,
-    })
-    .unwrap();
+    let log = log(dir.path());
     let (authority, stranger) = (Authority::new(), Authority::new());
     let mut tls = terminate(&[&authority.pair(&["localhost"])]);
     tls.clients = Some(authority.clients(true));
@@ -86,12 +87,39 @@ async fn who_is_refused_in_greeting_leaves_its_name_and_what_was_wrong() {
     proxy.has_ended("not_tls", 1).await;
     drop(proxy);
 
-    let text = std::fs::read_to_string(&path).unwrap();
-    let lines: Vec<serde_json::Value> =
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let [untrusted, plain] = &lines[..] else { panic!("{text}") };
+    let lines = lines(dir.path());
+    let [untrusted, plain] = &lines[..] else { panic!("{lines:?}") };
     assert_eq!(untrusted["server_name"], "localhost");
     let fault = "the certificate is not trusted: nobody who is trusted has signed it";
     assert_eq!(untrusted["fault"], fault);
     assert_eq!((&plain["fault"], plain["server_name"].is_null()), (&"this is no TLS".into(), true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_use_no_backend_is_told_by_the_rule_that_denies_rather_than_by_the_default() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (one, two) = (nobody().await, nobody().await);
+    let mut tls = terminate(&[&authority.pair(&["localhost"])]);
+    tls.clients = Some(authority.clients(true));
+    let mut rule = RulePlan { tls: Some(terminated(tls)), ..plan(&[one, two]) };
+    let text = "client.*-deny-two".to_owned();
+    rule.authorization = Some(AuthorizationPlan {
+        default: Permission::Deny,
+        rules: vec![AuthorizationRule {
+            text: text.clone(),
+            identity: "client.*".to_owned(),
+            action: Permission::Deny,
+            backend: Some(Endpoint::from(two)),
+            route: None,
+        }],
+    });
+    let proxy = Proxy::with(rule, TcpOptions::default(), Some(log(dir.path()))).await;
+    let config = Arc::new(authority.client(TLS13, Some(&authority.pair(&["client.a"]))));
+    let mut client = over(&config, proxy.connect().await, "localhost").await.unwrap();
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    proxy.has_ended("not_authorized", 1).await;
+    drop(proxy);
+    let lines = lines(dir.path());
+    assert_eq!((&lines[0]["identity"], &lines[0]["denied_by"]), (&"client.a".into(), &text.into()));
 }

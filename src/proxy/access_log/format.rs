@@ -78,14 +78,19 @@ fn status(record: &Record) -> u16 {
         | Reason::TlsUntrusted
         | Reason::TlsExpired
         | Reason::TlsRevoked => 401,
-        Reason::ProxyHeader | Reason::NotTls | Reason::TlsFailed | Reason::TlsIncompatible => 400,
-        Reason::ProxyTimeout | Reason::TlsTimeout => 408,
+        Reason::ProxyHeader
+        | Reason::NotTls
+        | Reason::TlsFailed
+        | Reason::TlsIncompatible
+        | Reason::ClientTls => 400,
+        Reason::ProxyTimeout | Reason::TlsTimeout | Reason::CrowdedOut => 408,
         Reason::NoRoute => 421,
         Reason::RateLimited | Reason::ClientCap => 429,
         Reason::ConnectTimeout | Reason::QueueTimeout => 504,
         Reason::ConnectFailed
         | Reason::BackendTls
         | Reason::UpstreamReset
+        | Reason::UpstreamTls
         | Reason::UpstreamLost => 502,
         Reason::Panic => 500,
         _ if record.outcome.side == Side::Client => 499,

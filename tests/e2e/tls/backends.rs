@@ -112,7 +112,7 @@ fn a_backend_that_demands_a_certificate_gets_it() {
         curl_fails(&[&url(web)]);
         let reason = match version {
             "TLSv1.2" => "backend_tls_failed",
-            _ => "upstream_lost",
+            _ => "upstream_tls_broken",
         };
         wait_ended(&none, reason, 1);
     }

@@ -226,7 +226,14 @@ fn s_time_opens_and_resumes_sessions_without_an_error() {
         let good = ["ok", "client_reset", "client_closed"].map(|reason| ended(&node, reason));
         (good.iter().sum::<u64>() >= all).then_some(())
     });
-    for reason in ["tls_failed", "tls_refused", "tls_incompatible", "client_gone", "client_lost"] {
+    for reason in [
+        "tls_failed",
+        "tls_refused",
+        "tls_incompatible",
+        "client_tls_broken",
+        "client_gone",
+        "client_lost",
+    ] {
         assert_eq!(ended(&node, reason), 0, "{reason}");
     }
 }

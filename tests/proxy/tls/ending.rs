@@ -79,6 +79,8 @@ async fn what_a_client_cut_off_is_not_told_to_a_backend_as_whole() {
         async move {
             let mut heard = Vec::new();
             let ended = stream.read_to_end(&mut heard).await.map_err(|error| error.kind());
+            // Many take it ill, and reset.
+            stream.get_ref().0.set_zero_linger().unwrap();
             tell.send((heard, ended)).await.unwrap();
         }
     })
@@ -86,13 +88,15 @@ async fn what_a_client_cut_off_is_not_told_to_a_backend_as_whole() {
     let mut plan = ending(terminate(&[&server]), &[&backend]);
     towards(originate(Trust::Roots(authority.roots()), NAME), &mut plan);
     let proxy = Proxy::of(plan).await;
-    for config in both(&authority) {
+    for (config, times) in both(&authority).into_iter().zip(1..) {
         let mut client = connected(&config, &proxy).await;
         client.write_all(b"pay 10000").await.unwrap();
         // The socket alone is ended, as somebody on the way could do it.
         client.get_mut().0.shutdown().await.unwrap();
         let (heard, ended) = told.recv().await.unwrap();
         assert_eq!((&heard[..], ended), (&b"pay 10000"[..], Err(ErrorKind::UnexpectedEof)));
+        // Which is nobody's fault but the client's.
+        proxy.has_ended("client_closed", times).await;
     }
 }
 

@@ -116,7 +116,7 @@ async fn records_that_lead_nowhere_end_the_connection() {
         }
         forger.is_ended().await;
         times += 1;
-        proxy.has_ended("client_lost", times).await;
+        proxy.has_ended("client_tls_broken", times).await;
     }
 }
 

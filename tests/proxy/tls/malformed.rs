@@ -113,7 +113,7 @@ async fn what_is_no_record_after_the_handshake_is_told_by_an_alert_and_tears_the
             assert!(got.is_empty() || got == b"good", "{got:?}");
             assert_eq!(ended, Err(ErrorKind::ConnectionReset));
             times += 1;
-            proxy.has_ended("client_lost", times).await;
+            proxy.has_ended("client_tls_broken", times).await;
         }
     }
 }
@@ -135,7 +135,7 @@ async fn a_backend_that_sends_no_records_after_the_handshake_tears_the_connectio
     client.write_all(b"x").await.unwrap();
     let torn = client.read_u8().await.unwrap_err();
     assert_eq!(torn.kind(), ErrorKind::ConnectionReset);
-    proxy.has_ended("upstream_lost", 1).await;
+    proxy.has_ended("upstream_tls_broken", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
