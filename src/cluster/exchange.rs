@@ -11,7 +11,8 @@
 //!
 //! Reports are cumulative, so losing, doubling or reordering them harms nothing. An owner that does
 //! not answer is asked again; meanwhile what the others take is assumed; then its backup is asked
-//! instead, for a while. Books of a limit that this node does not have are kept by what the reporter
+//! instead, for a while, and the owner told without an answer, lest it miss what it is asked of by
+//! others. Books of a limit that this node does not have are kept by what the reporter
 //! says of it, so that nodes whose files differ still agree.
 
 use std::collections::btree_map::Entry;
@@ -412,13 +413,14 @@ impl Exchange {
     fn route(&mut self, now: Instant, report: Report, levels: &dyn Levels) {
         let Report { limit, key, .. } = report;
         let Some(Pair { primary, backup }) = self.owners.of(limit, key) else { return };
-        let asked = match backup {
-            Some(backup) if self.given_up(now, primary) => backup,
-            _ => primary,
+        // One that is not asked for a while may be alive, and be asked by others: it hears all.
+        let (asked, other) = match backup {
+            Some(backup) if self.given_up(now, primary) => (backup, Some(primary)),
+            backup => (primary, backup),
         };
         self.bring(now, asked, &report, true, levels);
-        if let Some(backup) = backup.filter(|backup| *backup != asked) {
-            self.bring(now, backup, &report, false, levels);
+        if let Some(other) = other {
+            self.bring(now, other, &report, false, levels);
         }
     }
 

@@ -216,6 +216,29 @@ fn a_silent_owner_is_asked_again_and_then_its_backup_instead() {
 }
 
 #[test]
+fn an_owner_that_was_given_up_while_it_stood_still_misses_nothing() {
+    let start = time::now();
+    let [mut one, mut two] = [1, 2].map(|node| Node::new(node, start));
+    let key = key(2, 3);
+    one.room.spends(key, 50);
+    let mut now = start;
+    while one.exchange.authority(now, LIMIT, KeyHash(key)) == Some(actor(2)) {
+        assert!(now < start + 200 * MS, "the owner was never given up");
+        one.look(now);
+        now += 5 * MS;
+    }
+    one.room.spends(key, 120);
+    let kept = one.look(now + 5 * MS);
+    // It goes on, and hears what has come in meanwhile; who asks it is told the whole.
+    now += 10 * MS;
+    two.hear(now, 1, to(&kept, 2).unwrap());
+    assert!(to(&two.exchange.payloads(now), 1).is_none(), "it was not asked");
+    two.room.spends(key, 30);
+    two.look(now);
+    assert_eq!(two.room.told.lock()[0].1.level.round(), 50.0);
+}
+
+#[test]
 fn books_are_kept_of_a_limit_that_this_node_does_not_have() {
     let now = time::now();
     let [mut one, mut two] = [1, 2].map(|node| Node::new(node, now));
