@@ -199,19 +199,28 @@ cluster: {{ bind_addr: \"127.0.0.1:0\", keys_file: ./cluster.keys }}
     assert!(holds_within(SOON, || has("  2 1")), "the key in use is not seen");
 }
 
+/// A certificate of its own making for `localhost`, and its key.
+fn certificate() -> [String; 2] {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    [made.cert.pem(), made.signing_key.serialize_pem()]
+}
+
+/// What `tidegate status` says of the node whose admin listens on `port`.
+fn status(port: u16) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.arg("status").env("TIDEGATE_ADMIN", format!("127.0.0.1:{port}"));
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
 #[test]
 fn changed_certificates_are_seen_by_a_running_node() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("lb.yaml");
+    let [file, cert, key] = ["lb.yaml", "a.crt", "a.key"].map(|name| dir.path().join(name));
     let backend = TcpListener::bind("127.0.0.1:0").unwrap();
     let (listen, admin) = (free(), free());
-    let made = || {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        (made.cert.pem(), made.signing_key.serialize_pem())
-    };
-    let (cert, key) = made();
-    fs::write(dir.path().join("a.crt"), cert).unwrap();
-    fs::write(dir.path().join("a.key"), key).unwrap();
+    let [first, its_key] = certificate();
+    fs::write(&cert, first).unwrap();
+    fs::write(&key, its_key).unwrap();
     let text = format!(
         "admin: {{ listen: \"127.0.0.1:{admin}\" }}
 rules: [{{ listen: \"127.0.0.1:{listen}\", backends: [\"{}\"], tls: {{ cert: a.crt, key: a.key }} }}]
@@ -221,15 +230,48 @@ rules: [{{ listen: \"127.0.0.1:{listen}\", backends: [\"{}\"], tls: {{ cert: a.c
     fs::write(&file, text).unwrap();
     let _node = Node::start(&file, 256);
     assert!(holds_within(SOON, || serves(listen)), "it does not come up");
-    let status = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.arg("status").env("TIDEGATE_ADMIN", format!("127.0.0.1:{admin}"));
-        String::from_utf8(command.output().unwrap().stdout).unwrap()
-    };
-    let (cert, key) = made();
+    let told = |what: &str| status(admin).contains(what);
+    let good = || !told("are of no use");
+    let [second, its_key] = certificate();
+    fs::write(&cert, second).unwrap();
+    let unfit = || told("a.key is not the key of");
+    assert!(holds_within(SOON, unfit), "the new certificate was not seen:\n{}", status(admin));
+    fs::write(&key, &its_key).unwrap();
+    assert!(holds_within(SOON, good), "its key was not seen:\n{}", status(admin));
+    fs::remove_file(&key).unwrap();
+    let gone = || told("a.key cannot be read");
+    assert!(holds_within(SOON, gone), "nobody noticed that it is gone:\n{}", status(admin));
+    fs::write(&key, its_key).unwrap();
+    assert!(holds_within(SOON, good), "it is there again:\n{}", status(admin));
+}
+
+#[test]
+fn a_refused_configuration_is_taken_when_a_file_that_it_names_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lb.yaml");
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let backend = backend.local_addr().unwrap();
+    let (plain, tls, admin) = (free(), free(), free());
+    let first = format!(
+        "admin: {{ listen: \"127.0.0.1:{admin}\" }}
+rules:
+  - {{ listen: \"127.0.0.1:{plain}\", backends: [\"{backend}\"] }}
+"
+    );
+    fs::write(&file, &first).unwrap();
+    let _node = Node::start(&file, 256);
+    assert!(holds_within(SOON, || serves(plain)), "it does not come up");
+    let more = format!(
+        "  - {{ listen: \"127.0.0.1:{tls}\", backends: [\"{backend}\"], tls: {{ cert: a.crt, key: a.key }} }}
+"
+    );
+    fs::write(&file, first + &more).unwrap();
+    let refused = || status(admin).contains("a.crt cannot be read");
+    assert!(holds_within(SOON, refused), "not refused:\n{}", status(admin));
+    let [cert, key] = certificate();
     fs::write(dir.path().join("a.crt"), cert).unwrap();
-    let told = || status().contains("a.key is not the key of");
-    assert!(holds_within(SOON, told), "the new certificate was not seen:\n{}", status());
+    let still = || status(admin).contains("a.key cannot be read") && !refused();
+    assert!(holds_within(SOON, still), "the certificate was not seen:\n{}", status(admin));
     fs::write(dir.path().join("a.key"), key).unwrap();
-    assert!(holds_within(SOON, || !told()), "its key was not seen:\n{}", status());
+    assert!(holds_within(SOON, || serves(tls)), "not taken:\n{}", status(admin));
 }

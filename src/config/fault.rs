@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::watches::Seen;
+
 /// One fault, or one warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -26,13 +28,24 @@ const MOST_PRINTED: usize = 200;
 pub struct Faults {
     file: String,
     all: Vec<Fault>,
+    seen: Seen,
 }
 
 impl Faults {
     /// The faults of `file` (its path as given by the user), sorted by place.
     pub fn new(file: impl Into<String>, mut all: Vec<Fault>) -> Self {
         all.sort_by_key(|fault| (fault.line, fault.column));
-        Faults { file: file.into(), all }
+        Faults { file: file.into(), all, seen: Seen::default() }
+    }
+
+    /// The same, found when these files were read for it.
+    pub(super) fn after(self, seen: Seen) -> Self {
+        Faults { seen, ..self }
+    }
+
+    /// The files that the configuration names, as they were read: what is at fault may be mended there.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// The file as the user named it.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::plan::Plan;
+use super::watches::Seen;
 use crate::net::tls::{
     Certificate, CertificateFiles, Dated, MaterialError, OriginatePlan, Revoked, Roots, TlsMode,
     Trust,
@@ -16,6 +17,8 @@ pub(super) struct Shelf {
     certificates: HashMap<[Option<PathBuf>; 3], Read<Certificate>>,
     roots: HashMap<PathBuf, Read<Roots>>,
     revoked: HashMap<PathBuf, Read<Revoked>>,
+    /// All files that were read or were to be, these and others.
+    pub(super) seen: Seen,
 }
 
 type Read<T> = Result<Arc<T>, MaterialError>;
@@ -23,16 +26,19 @@ type Read<T> = Result<Arc<T>, MaterialError>;
 impl Shelf {
     pub(super) fn certificate(&mut self, files: CertificateFiles) -> Read<Certificate> {
         let name = [Some(files.cert.clone()), Some(files.key.clone()), files.ocsp.clone()];
+        files.paths().for_each(|file| self.seen.note(file));
         let read = || Certificate::read(files).map(Arc::new);
         self.certificates.entry(name).or_insert_with(read).clone()
     }
 
     pub(super) fn roots(&mut self, file: PathBuf) -> Read<Roots> {
+        self.seen.note(&file);
         let read = |file: &PathBuf| Roots::read(file.clone()).map(Arc::new);
         self.roots.entry(file).or_insert_with_key(read).clone()
     }
 
     pub(super) fn revoked(&mut self, file: PathBuf) -> Read<Revoked> {
+        self.seen.note(&file);
         let read = |file: &PathBuf| Revoked::read(file.clone()).map(Arc::new);
         self.revoked.entry(file).or_insert_with_key(read).clone()
     }
@@ -43,7 +49,7 @@ impl Plan {
     pub fn material_files(&self) -> Vec<PathBuf> {
         let mut files = BTreeSet::new();
         each_material(&mut self.clone(), |material| match material {
-            Material::Certificate(held) => files.extend(held.paths().map(Path::to_path_buf)),
+            Material::Certificate(held) => files.extend(held.files.paths().map(Path::to_path_buf)),
             Material::Roots(held) | Material::Pinned(held) => {
                 files.insert(held.file.clone());
             }

@@ -35,7 +35,7 @@ pub use fault::{Fault, Faults};
 pub use plan::{AdminPlan, LogFormat, LogPlan, Plan};
 pub use summary::summary;
 pub use watch::Watch;
-pub use watches::Watches;
+pub use watches::{Seen, Watches};
 
 use crate::base::file::{open, open_typed};
 use file::File;
@@ -89,10 +89,11 @@ pub fn parse(text: &str, name: &str, dir: &Path) -> Result<Loaded, Faults> {
             return Err(faults(all));
         }
     };
-    let (plan, meant, mut warnings) = validate::plan(&file, &places, dir);
+    let validate::Outcome { plan, faults: meant, mut warnings, seen } =
+        validate::plan(&file, &places, dir);
     all.extend(meant);
     if !all.is_empty() {
-        return Err(faults(all));
+        return Err(faults(all).after(seen));
     }
     warnings.sort_by_key(|warning| (warning.line, warning.column));
     Ok(Loaded { plan, warnings })

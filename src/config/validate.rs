@@ -20,6 +20,7 @@ use super::file::{self, File, values};
 use super::judge::Places;
 use super::material::Shelf;
 use super::plan::{AdminPlan, LogFormat, LogPlan, Plan};
+use super::watches::Seen;
 use crate::net::{Keepalive, TcpOptions};
 use crate::proxy::{AccessLogFormat, AccessLogOutput, AccessLogPlan, RulePlan};
 
@@ -65,9 +66,18 @@ impl Findings<'_> {
     }
 }
 
-/// The plan with its faults and its warnings; it only counts when there are no faults. Relative
-/// paths are relative to `dir`, the directory of the file.
-pub(super) fn plan(file: &File, places: &Places, dir: &Path) -> (Plan, Vec<Fault>, Vec<Fault>) {
+/// What came of it.
+pub(super) struct Outcome {
+    /// It only counts when there are no faults.
+    pub(super) plan: Plan,
+    pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Fault>,
+    /// Files that were read for it, or were to be.
+    pub(super) seen: Seen,
+}
+
+/// Makes the plan. Relative paths are relative to `dir`, the directory of the file.
+pub(super) fn plan(file: &File, places: &Places, dir: &Path) -> Outcome {
     let mut found = Findings {
         places,
         faults: Vec::new(),
@@ -109,7 +119,8 @@ pub(super) fn plan(file: &File, places: &Places, dir: &Path) -> (Plan, Vec<Fault
         cluster,
         digest: digest(file),
     };
-    (plan, found.faults, found.warnings)
+    let Findings { faults, warnings, shelf, .. } = found;
+    Outcome { plan, faults, warnings, seen: shelf.seen }
 }
 
 /// IPv4 first: beside a `[::]` that hears both families, an IPv4 address can only be bound before.
@@ -161,13 +172,12 @@ fn access_log(
 fn admin(admin: &file::Admin, dir: &Path, found: &mut Findings<'_>) -> AdminPlan {
     let listen = admin.listen.0;
     let token = match &admin.token_file {
-        Some(path) => match token(&beside(dir, path)) {
-            Ok(token) => Some(token),
-            Err(wrong) => {
-                found.fault("admin.token_file", wrong.what, wrong.remedy);
-                None
-            }
-        },
+        Some(path) => {
+            let path = beside(dir, path);
+            found.shelf.seen.note(&path);
+            let fault = |wrong: Wrong| found.fault("admin.token_file", wrong.what, wrong.remedy);
+            token(&path).map_err(fault).ok()
+        }
         None => None,
     };
     if admin.token_file.is_none() && !listen.ip().to_canonical().is_loopback() {

@@ -17,8 +17,9 @@ pub struct Watch {
     told: Option<Print>,
 }
 
-/// Enough of a file to see that it is another one: device, inode, modification time, size.
-pub(super) type Print = (u64, u64, i64, i64, u64);
+/// Enough of a file to see that it is another one, or that it may be read now: device, inode, size,
+/// the times of its last modification and of its last change (of its owner or mode, say).
+pub(super) type Print = (u64, u64, u64, [(i64, i64); 2]);
 
 impl Watch {
     /// Watches `path` from now on. Begin before the file is loaded, and no change is lost between.
@@ -59,13 +60,14 @@ impl Watch {
 pub(super) fn look(path: &Path) -> Option<Print> {
     // Follows links: what counts is the file at their end.
     let meta = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-    Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
+    let times = [(meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec())];
+    Some((meta.dev(), meta.ino(), meta.size(), times))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -101,6 +103,9 @@ mod tests {
         fs::write(at("new"), "four").unwrap();
         fs::rename(at("new"), at("lb.yaml")).unwrap();
         assert!(told(&mut watch).await, "a rename over the link");
+
+        fs::set_permissions(at("lb.yaml"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(told(&mut watch).await, "who may read it");
 
         fs::write(at("lb.yaml"), "five, and a signal").unwrap();
         watch.caught_up();

@@ -1,18 +1,37 @@
 //! Watching several files that belong together: a certificate and its key, say.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::watch::{PERIOD, Print, look};
 
+/// Files, each as it was just before it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen(BTreeMap<PathBuf, Option<Print>>);
+
+impl Seen {
+    /// Notes `file`, which is about to be read.
+    pub(super) fn note(&mut self, file: &Path) {
+        self.0.entry(file.to_owned()).or_insert_with(|| look(file));
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// Watches a changing set of files.
 #[derive(Debug)]
 pub struct Watches {
     /// What was last told of each; `None`: nothing yet.
-    told: HashMap<PathBuf, Option<Print>>,
+    told: HashMap<PathBuf, Option<Told>>,
     period: Duration,
 }
+
+/// How a file was; `None`: missing.
+type Told = Option<Print>;
 
 impl Default for Watches {
     fn default() -> Self {
@@ -34,21 +53,24 @@ impl Watches {
             .collect();
     }
 
-    /// Resolves when one of the files differs from what was last told and all have come to rest: two
-    /// looks, half a second apart, saw the same. A file that is missing is not waited for, and is
-    /// news when it is there again. Cancel safe. Needs a tokio runtime with time.
+    /// Watches the files of `seen` as well: what has changed since they were read is news.
+    pub fn also(&mut self, seen: Seen) {
+        self.told.extend(seen.0.into_iter().map(|(file, told)| (file, Some(told))));
+    }
+
+    /// Resolves when one of the files differs from what was last told, gone or there again, and all
+    /// have come to rest: two looks, half a second apart, saw the same. Cancel safe. Needs a tokio
+    /// runtime with time.
     pub async fn changed(&mut self) {
         if self.told.is_empty() {
             return std::future::pending().await;
         }
-        let mut last: HashMap<PathBuf, Option<Print>> = HashMap::new();
+        let mut last = HashMap::new();
         loop {
             tokio::time::sleep(self.period).await;
-            let file = |file: &PathBuf| (file.clone(), look(Path::new(file)));
-            let now: HashMap<_, _> = self.told.keys().map(file).collect();
-            let news = now.iter().any(|(file, now)| now.is_some() && self.told[file] != *now);
-            if news && now == last {
-                self.told.extend(now.into_iter().filter(|(_, now)| now.is_some()));
+            let now = self.told.keys().map(|file| (file.clone(), Some(look(file)))).collect();
+            if now != self.told && now == last {
+                self.told = now;
                 return;
             }
             last = now;
@@ -71,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_change_of_each_file_is_told_and_a_missing_one_holds_up_no_other() {
+    async fn each_change_of_each_file_is_told_and_a_missing_one_is_told_once() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let write = |name: &str, text: &str| fs::write(at(name), text).unwrap();
@@ -92,7 +114,7 @@ mod tests {
         write("key", "two, and longer");
         assert!(told(&mut watches).await, "and then its key");
         fs::remove_file(at("late")).unwrap();
-        assert!(quiet(&mut watches).await, "gone is nothing to read");
+        assert!(told(&mut watches).await, "one that is gone");
         write("key", "three");
         assert!(told(&mut watches).await, "though another is missing");
         write("late", "there again");
@@ -101,5 +123,14 @@ mod tests {
         watches.watch([at("key")]);
         write("cert", "nobody's affair");
         assert!(quiet(&mut watches).await);
+
+        let mut seen = Seen::default();
+        ["cert", "none"].iter().for_each(|name| seen.note(&at(name)));
+        watches.also(seen.clone());
+        assert!(quiet(&mut watches).await, "this is how they were read");
+        write("none", "there now");
+        watches.watch([at("key")]);
+        watches.also(seen);
+        assert!(told(&mut watches).await, "there since it was read");
     }
 }

@@ -27,7 +27,7 @@ use crate::base::{
 };
 use crate::cluster::acts::Acts;
 use crate::cluster::{Cluster, ClusterError, Windows};
-use crate::config::Plan;
+use crate::config::{Plan, Seen};
 use crate::health::{NoPeers, Peers, Verdicts};
 use crate::net::tls::TicketKeys;
 use crate::net::{ResolveError, Resolver};
@@ -66,6 +66,8 @@ pub struct Node {
     pub(super) keys_fault: Mutex<Option<String>>,
     /// Why certificates as they are in their files are not used, while that stands.
     pub(super) certificates_fault: Mutex<Option<String>>,
+    /// The files that a refused configuration names, while that stands.
+    pub(super) at_fault: Mutex<Seen>,
     /// Held by whoever reads files and takes them over, so that none undoes another's work.
     pub(super) reloading: tokio::sync::Mutex<()>,
     admin: Mutex<Option<JoinHandle<()>>>,
@@ -204,6 +206,7 @@ impl Node {
             asked_to_leave: tokio::sync::Notify::new(),
             keys_fault: Mutex::new(None),
             certificates_fault: Mutex::new(None),
+            at_fault: Mutex::default(),
             reloading: tokio::sync::Mutex::default(),
             admin: Mutex::new(None),
         });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::boot::Node;
 use super::run::say_warnings;
 use crate::cluster::keyring::{self, Keyring, RingError};
-use crate::config::{self, Plan};
+use crate::config::{self, Plan, Seen};
 use crate::net::TcpOptions;
 use crate::net::tls::MaterialError;
 
@@ -39,8 +39,12 @@ impl Node {
         let keys = self.reload_keys();
         let config::Loaded { plan, warnings } = match config::load_again(path) {
             Ok(loaded) => loaded,
-            Err(faults) => return self.refuse(&faults),
+            Err(faults) => {
+                *self.at_fault.lock() = faults.seen().clone();
+                return self.refuse(&faults);
+            }
         };
+        *self.at_fault.lock() = Seen::default();
         if let Err(fault) = keys {
             return self.refuse(&format_args!("`cluster.keys_file`: {fault}"));
         }
@@ -61,6 +65,12 @@ impl Node {
             }
             Err(error) => self.refuse(&error),
         }
+    }
+
+    /// The files that a refused configuration names, as they were read: when one changes, it may be
+    /// good. None when the last one was taken.
+    pub fn files_at_fault(&self) -> Seen {
+        self.at_fault.lock().clone()
     }
 
     /// Reads the certificates, keys, authorities and revocation lists of the running configuration
@@ -91,8 +101,11 @@ impl Node {
                 tracing::info!("certificates were read anew");
                 self.warn_of_expiry();
             }
+            Ok(_) if self.certificates_fault.lock().is_some() => {
+                tracing::info!("the certificates are good again, and as before");
+            }
             Ok(_) => {}
-            Err(fault) => tracing::error!("the certificates in use stay:\n{fault}"),
+            Err(faults) => say_each("the certificates in use stay", faults),
         }
         *self.certificates_fault.lock() = taken.clone().err();
         taken.unwrap_or(Reload::Refused)
@@ -127,8 +140,9 @@ impl Node {
     }
 
     fn refuse(&self, why: &dyn std::fmt::Display) -> Reload {
-        tracing::error!("reload refused, the running configuration stays:\n{why}");
-        self.journal.refused(why.to_string());
+        let why = why.to_string();
+        say_each("reload refused, the running configuration stays", &why);
+        self.journal.refused(why);
         Reload::Refused
     }
 
@@ -150,4 +164,9 @@ impl Node {
             tracing::warn!(keys = waiting.join(", "), "changed keys that wait for a restart");
         }
     }
+}
+
+/// A record is one line, and so is a fault.
+fn say_each(what: &str, faults: &str) {
+    faults.lines().for_each(|fault| tracing::error!("{what}: {fault}"));
 }

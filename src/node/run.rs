@@ -116,8 +116,8 @@ async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode
         Err(error) => return refuse(&format_args!("cannot listen for signals: {error}")),
     };
     let mut keys = plan.cluster.as_ref().and_then(|cluster| cluster.keys.as_ref()).map(watch_keys);
-    let mut certificates = Watches::default();
-    certificates.watch(plan.material_files());
+    let mut files = Watches::default();
+    files.watch(plan.material_files());
     let node = tokio::select! {
         started = Node::start(plan) => match started {
             Ok(node) => node,
@@ -131,7 +131,10 @@ async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode
             _ = hangup.recv() => Event::Reload("SIGHUP"),
             () = watch.changed() => Event::Reload("the file changed"),
             () = changed(&mut keys) => Event::Keys,
-            () = certificates.changed() => Event::Certificates,
+            () = files.changed() => match node.files_at_fault().is_empty() {
+                true => Event::Certificates,
+                false => Event::Reload("a file that the refused configuration names changed"),
+            },
             name = stop.asked() => Event::Stop(name),
             () = node.asked_to_leave() => Event::Stop("`tidegate leave`"),
         };
@@ -148,7 +151,8 @@ async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode
                     _ = node.reload(path) => log.change_level(&node.plan().log),
                     name = stop.asked() => break tracing::info!(why = name, "stop"),
                 }
-                certificates.watch(node.plan().material_files());
+                files.watch(node.plan().material_files());
+                files.also(node.files_at_fault());
             }
             Event::Certificates => tokio::select! {
                 _ = node.reload_certificates() => {}

@@ -71,6 +71,7 @@ const SEAL_IT: &str = "seal gossip (`tidegate keys generate` makes a file for `k
 
 fn keys(cluster: &file::Cluster, dir: &Path, found: &mut Findings<'_>) -> Option<Keys> {
     let path = beside(dir, cluster.keys_file.as_deref()?);
+    found.shelf.seen.note(&path);
     let ring = match keys_file::read(&path) {
         Ok(ring) => Arc::new(ring),
         Err(error) => {

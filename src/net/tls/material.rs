@@ -80,6 +80,16 @@ impl MaterialError {
     }
 }
 
+impl CertificateFiles {
+    /// Each of them.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        [Some(&self.cert), Some(&self.key), self.ocsp.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+    }
+}
+
 impl Certificate {
     /// Reads the files and holds them against each other.
     ///
@@ -117,12 +127,6 @@ impl Certificate {
             },
         );
         [Some(own), response].into_iter().flatten()
-    }
-
-    /// All files it was read from.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        let CertificateFiles { cert, key, ocsp } = &self.files;
-        [Some(cert), Some(key), ocsp.as_ref()].into_iter().flatten().map(PathBuf::as_path)
     }
 
     /// The kind of its key, in words: a name may have a certificate of each.
