@@ -292,7 +292,8 @@ struct ClientArgs {
     /// Whom to talk to: a rule, or a backend
     #[arg(long, value_name = "HOST:PORT")]
     connect: Endpoint,
-    /// As whom to come: CERTS/ID.crt and ID.key, for example client.b [default: without a certificate]
+    /// As whom to come: CERTS/ID.crt and ID.key, for example client.b [default: without a certificate];
+    /// with --plain or --cert the name before its lines alone
     #[arg(long)]
     id: Option<String>,
     /// Where the certificates are, as `tidegate certs` writes them

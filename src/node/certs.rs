@@ -1,6 +1,7 @@
 //! `tidegate certs`: an authority of one's own with a server, some clients, and some that must be
 //! refused. To try things: whoever has `ca.key` can be anybody.
 
+use std::collections::HashSet;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -14,6 +15,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason,
     RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
+use rustls::pki_types::DnsName;
 
 use crate::base::time;
 
@@ -46,6 +48,12 @@ pub enum CertsError {
          choose another `--dir`", .0.display()
     )]
     There(PathBuf),
+    /// What was asked.
+    #[error(
+        "`{}` is no name of a server; write a DNS name, `*.example.com` for one label more, or an \
+         IP address", .0.escape_debug()
+    )]
+    Name(String),
     /// The disk.
     #[error("cannot write {}: {error}", .path.display())]
     Write {
@@ -70,27 +78,30 @@ pub enum CertsError {
 /// Makes the set, and says what was written and what to try next.
 ///
 /// # Errors
-/// A file is there already, cannot be written, or a name cannot stand in a certificate.
+/// A file is there already, cannot be written, or a name cannot stand in a certificate. Before the
+/// first is written all are made.
 pub fn make(wanted: &Wanted) -> Result<String, CertsError> {
     let Wanted { dir, wrong_ca, force, .. } = wanted;
     let wrong = dir.join(WRONG);
-    let there = |dir: &Path| {
-        [dir.join("ca.crt"), dir.join("server.crt")].into_iter().find(|file| file.exists())
-    };
     let mut said = String::new();
-    match there(dir) {
-        // Only the second set is missing.
-        Some(_) if *wrong_ca && !force => {
+    let mut sets = vec![Set::make(wanted, dir)?];
+    if *wrong_ca {
+        let whole = ["ca.crt", "server.crt", "server.key"];
+        if !force && whole.iter().all(|name| dir.join(name).exists()) {
+            // Only the second set is missing.
+            sets.clear();
             said += &format!("{} has certificates already, and they stay\n", dir.display());
         }
-        Some(file) if !force => return Err(CertsError::There(file)),
-        _ => said += &write_set(wanted, dir)?,
+        sets.push(Set::make(wanted, &wrong)?);
+    }
+    let there = sets.iter().flat_map(Set::paths).find(|path| path.exists());
+    if let Some(path) = there.filter(|_| !force) {
+        return Err(CertsError::There(path));
+    }
+    for set in &sets {
+        said += &set.write()?;
     }
     if *wrong_ca {
-        if let Some(file) = there(&wrong).filter(|_| !force) {
-            return Err(CertsError::There(file));
-        }
-        said += &write_set(wanted, &wrong)?;
         said += &format!(
             "nobody trusts {}: clients that come with these must be refused\n",
             wrong.join("ca.crt").display()
@@ -106,31 +117,37 @@ pub fn make(wanted: &Wanted) -> Result<String, CertsError> {
         ))
 }
 
-fn write_set(wanted: &Wanted, dir: &Path) -> Result<String, CertsError> {
-    let write_error = |error| CertsError::Write { path: dir.to_owned(), error };
-    fs::create_dir_all(dir).map_err(write_error)?;
-    let mut set = Set::begin(dir, wanted.days)?;
-    set.server(&wanted.server_names, wanted.days)?;
-    for letter in ('a'..='z').take(usize::from(wanted.clients)) {
-        set.client(&format!("client.{letter}"), FROM_YESTERDAY, wanted.days.into())?;
-    }
-    let revoked = set.client("revoked", FROM_YESTERDAY, wanted.days.into())?;
-    set.client("expired", -30, -1)?;
-    set.revoke(revoked, wanted.days)?;
-    Ok(set.said)
-}
-
 /// Clocks of other machines may go after this one's.
 const FROM_YESTERDAY: i64 = -1;
 
-/// A set while it is made.
+/// A set that is made and not written yet.
 struct Set<'a> {
     dir: &'a Path,
     issuer: Issuer<'static, KeyPair>,
+    files: Vec<Made>,
     said: String,
 }
 
+/// A file of a set.
+struct Made {
+    name: String,
+    pem: String,
+    mode: u32,
+}
+
 impl<'a> Set<'a> {
+    fn make(wanted: &Wanted, dir: &'a Path) -> Result<Self, CertsError> {
+        let mut set = Set::begin(dir, wanted.days)?;
+        set.server(&wanted.server_names, wanted.days)?;
+        for letter in ('a'..='z').take(usize::from(wanted.clients)) {
+            set.client(&format!("client.{letter}"), FROM_YESTERDAY, wanted.days.into())?;
+        }
+        let revoked = set.client("revoked", FROM_YESTERDAY, wanted.days.into())?;
+        set.client("expired", -30, -1)?;
+        set.revoke(revoked, wanted.days)?;
+        Ok(set)
+    }
+
     /// Makes the authority.
     fn begin(dir: &'a Path, days: u32) -> Result<Self, CertsError> {
         let failed = |error| failed("the authority", error);
@@ -143,19 +160,18 @@ impl<'a> Set<'a> {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(failed)?;
-        write(&dir.join("ca.key"), &key.serialize_pem(), PRIVATE)?;
-        write(&dir.join("ca.crt"), &certificate.pem(), PUBLIC)?;
-        let said = format!("{}/ca.crt  the authority; ca.key is its key\n", dir.display());
-        Ok(Set { dir, issuer: Issuer::new(params, key), said })
+        let (key_pem, said) = (key.serialize_pem(), String::new());
+        let mut set = Set { dir, issuer: Issuer::new(params, key), files: Vec::new(), said };
+        set.add("ca.crt", certificate.pem(), PUBLIC);
+        set.add("ca.key", key_pem, PRIVATE);
+        set.say("ca.crt  the authority; ca.key is its key");
+        Ok(set)
     }
 
     fn server(&mut self, names: &[String], days: u32) -> Result<(), CertsError> {
         let mut params = params("tidegate", FROM_YESTERDAY, days.into())?;
         for name in names {
-            params.subject_alt_names.push(match name.parse() {
-                Ok(ip) => SanType::IpAddress(ip),
-                Err(_) => SanType::DnsName(text(name)?),
-            });
+            params.subject_alt_names.push(server_name(name)?);
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign("server", &params)?;
@@ -201,22 +217,60 @@ impl<'a> Set<'a> {
         };
         let made = list.signed_by(&self.issuer).and_then(|list| list.pem());
         let pem = made.map_err(|error| failed("the revocation list", error))?;
-        write(&self.dir.join("ca.crl"), &pem, PUBLIC)?;
+        self.add("ca.crl", pem, PUBLIC);
         self.say("ca.crl  the revocation list");
         Ok(())
     }
 
-    /// Writes `stem`.crt and `stem`.key.
-    fn sign(&self, stem: &str, params: &CertificateParams) -> Result<(), CertsError> {
+    /// Makes `stem`.crt and `stem`.key.
+    fn sign(&mut self, stem: &str, params: &CertificateParams) -> Result<(), CertsError> {
         let failed = |error| failed(stem, error);
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
-        write(&self.dir.join(format!("{stem}.key")), &key.serialize_pem(), PRIVATE)?;
-        write(&self.dir.join(format!("{stem}.crt")), &certificate.pem(), PUBLIC)
+        self.add(&format!("{stem}.key"), key.serialize_pem(), PRIVATE);
+        self.add(&format!("{stem}.crt"), certificate.pem(), PUBLIC);
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, pem: String, mode: u32) {
+        self.files.push(Made { name: name.to_owned(), pem, mode });
     }
 
     fn say(&mut self, what: &str) {
         self.said += &format!("{}/{what}\n", self.dir.display());
+    }
+
+    fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.iter().map(|file| self.dir.join(&file.name))
+    }
+
+    /// Writes all files, and says what is what.
+    fn write(&self) -> Result<String, CertsError> {
+        let made = fs::create_dir_all(self.dir);
+        made.map_err(|error| CertsError::Write { path: self.dir.to_owned(), error })?;
+        for (path, file) in self.paths().zip(&self.files) {
+            write(&path, &file.pem, file.mode)?;
+        }
+        let made: HashSet<PathBuf> = self.paths().collect();
+        let former = ('a'..='z')
+            .map(|letter| self.dir.join(format!("client.{letter}.crt")))
+            .filter(|path| !made.contains(path) && path.exists())
+            .map(|path| {
+                let path = path.display();
+                format!("{path}  of a former authority, and refused by this one: delete it\n")
+            });
+        Ok(self.said.clone() + &former.collect::<String>())
+    }
+}
+
+/// What a client may ask for to reach the server.
+fn server_name(name: &str) -> Result<SanType, CertsError> {
+    if let Ok(ip) = name.parse() {
+        return Ok(SanType::IpAddress(ip));
+    }
+    match DnsName::try_from(name.strip_prefix("*.").unwrap_or(name)) {
+        Ok(_) => text(name).map(SanType::DnsName),
+        Err(_) => Err(CertsError::Name(name.to_owned())),
     }
 }
 
@@ -412,7 +466,7 @@ mod tests {
     #[test]
     fn nothing_is_overwritten_unless_it_is_asked_for() {
         let dir = tempfile::tempdir().unwrap();
-        let mut wanted = wanted(dir.path());
+        let wanted = wanted(dir.path());
         make(&wanted).unwrap();
         let ca = || fs::read_to_string(wanted.dir.join("ca.crt")).unwrap();
         let before = ca();
@@ -427,8 +481,40 @@ mod tests {
         let anew = Wanted { force: true, ..wanted.clone() };
         make(&anew).unwrap();
         assert_ne!(ca(), before);
-        wanted.dir = dir.path().join("other");
-        wanted.server_names = vec!["bücher.example".to_owned()];
-        assert!(make(&wanted).unwrap_err().to_string().contains("bücher.example"));
+    }
+
+    #[test]
+    fn each_file_of_a_former_set_is_kept_and_those_that_outlive_it_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = Wanted { wrong_ca: true, ..wanted(dir.path()) };
+        for name in ["ca.key", "server.key", "client.b.key", "ca.crl", "wrong/ca.key"] {
+            let path = wanted.dir.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "mine").unwrap();
+            let refused = make(&wanted).unwrap_err().to_string();
+            assert!(refused.contains(&format!("{name} is there already")), "{refused}");
+            let there = fs::read_dir(path.parent().unwrap()).unwrap();
+            let files = there.filter(|entry| entry.as_ref().unwrap().path().is_file());
+            assert_eq!((fs::read_to_string(&path).unwrap().as_str(), files.count()), ("mine", 1));
+            fs::remove_file(&path).unwrap();
+        }
+        let said = make(&wanted).unwrap();
+        assert!(!said.contains("former"), "{said}");
+        let said = make(&Wanted { force: true, clients: 0, ..wanted }).unwrap();
+        for name in ["client.a", "client.b"] {
+            assert!(said.contains(&format!("{name}.crt  of a former authority")), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_no_client_would_ask_for_is_no_name_of_a_server() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["bücher.example", "", "a b", "https://a.example", "a.example:8443", "*", "a.*"]
+        {
+            let wanted = Wanted { server_names: vec![name.to_owned()], ..wanted(dir.path()) };
+            let refused = make(&wanted).unwrap_err().to_string();
+            assert!(refused.contains(&format!("`{name}` is no name of a server")), "{refused}");
+            assert!(!wanted.dir.exists(), "something was written");
+        }
     }
 }
