@@ -160,7 +160,7 @@ fn rules(out: &mut Families, rules: &[shapes::Rule], metrics: &Metrics) {
     );
     out.histograms(
         "tidegate_session_phase_seconds",
-        "Time that sessions spent in a phase: wait, connect or total.",
+        "Time that sessions spent in a phase: handshake, wait, connect or total.",
         &["rule", "phase"],
         metrics.rules.iter().flat_map(|rule| {
             rule.phases.iter().map(|phase| {

@@ -29,6 +29,7 @@ const CLEARED: usize = 64;
 pub(super) struct Door {
     pub(super) worker: Arc<Worker>,
     pub(super) address: ListenAddr,
+    pub(super) opened: Instant,
     handshakes: AtomicU32,
     waiting: AtomicBool,
     room: Notify,
@@ -54,6 +55,7 @@ impl Door {
         Door {
             worker,
             address,
+            opened: time::now(),
             handshakes: AtomicU32::new(0),
             waiting: AtomicBool::new(false),
             room: Notify::new(),

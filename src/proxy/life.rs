@@ -163,7 +163,9 @@ impl Peer {
         let mut peeked = Vec::new();
         let longest = tale.rule.tls.as_ref().map_or(HEADER_TIMEOUT, |tls| tls.handshake_timeout);
         let crowded = Crowded::of(self.0.handshake.as_ref());
+        let began = tale.age();
         let read = greeting::read_header(&mut self.0.stream, &mut peeked, longest, crowded).await;
+        tale.note_handshake(began);
         let header = match read {
             Ok(header) => header,
             Err((outcome, fault)) => {
@@ -237,7 +239,9 @@ impl Admitted {
         let crowded = Crowded::of(Some(handshake));
         let mut so_far = SoFar::default();
         let stream = &mut peer.0.stream;
+        let began = tale.age();
         let shaken = greeting::shake_hands(tls, stream, peeked, crowded, &mut so_far).await;
+        tale.note_handshake(began);
         let shown = match shaken {
             Ok(shown) => Box::new(shown),
             Err(outcome) => {
@@ -292,7 +296,7 @@ impl Known {
 
     /// A backend, connected.
     async fn dial(mut self, tale: &mut Tale) -> Result<Leased, Refusal> {
-        let waited = tale.age();
+        let before = tale.age();
         if tale.rule.plan.pool.queue.size > 0 {
             drop(self.admitted.client.peer.0.handshake.take());
         }
@@ -307,7 +311,7 @@ impl Known {
         };
         match dialed {
             Ok(dialed) => {
-                tale.note_phases(waited + dialed.queued, dialed.connect);
+                tale.note_phases(before, dialed.queued, dialed.connect);
                 tale.attempts = u8::try_from(dialed.attempts).unwrap_or(u8::MAX);
                 tale.backend = Some(dialed.lease.address());
                 let upstream = Leg::over(dialed.stream, dialed.session);
@@ -318,13 +322,16 @@ impl Known {
             }
             Err(error) => {
                 tale.attempts = u8::try_from(error.attempts()).unwrap_or(u8::MAX);
-                let dialing = tale.age().saturating_sub(waited);
+                let dialing = tale.age().saturating_sub(before);
+                if let DialError::Connect { error, .. } = &error {
+                    tale.secured.get_or_insert_default().fault = Some(error.to_string().into());
+                }
                 match &error {
                     DialError::Connect { address, .. } | DialError::Timeout { address, .. } => {
                         tale.backend = Some(*address);
-                        tale.note_phases(waited, dialing);
+                        tale.note_phases(before, Duration::ZERO, dialing);
                     }
-                    _ => tale.note_phases(waited + dialing, Duration::ZERO),
+                    _ => tale.note_phases(before, dialing, Duration::ZERO),
                 }
                 if matches!(error, DialError::NotAllowed) {
                     return Err(self.turn_away(tale));

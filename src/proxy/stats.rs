@@ -19,7 +19,10 @@ const SHARDS: usize = 16;
 /// A part of a session's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// From accept to the first connect: queued for a token or for a full backend.
+    /// Learning who the client is and whom it wants: a PROXY header, a hello, a TLS handshake. Only
+    /// where the rule asks for one.
+    Handshake,
+    /// Queued for a token, a permit or a full backend.
     Wait,
     /// Connecting, failed attempts included.
     Connect,
@@ -28,10 +31,11 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Phase; 3] = [Phase::Wait, Phase::Connect, Phase::Total];
+    const ALL: [Phase; 4] = [Phase::Handshake, Phase::Wait, Phase::Connect, Phase::Total];
 
     fn label(self) -> &'static str {
         match self {
+            Phase::Handshake => "handshake",
             Phase::Wait => "wait",
             Phase::Connect => "connect",
             Phase::Total => "total",
@@ -40,7 +44,7 @@ impl Phase {
 
     fn bounds(self) -> &'static [f64] {
         match self {
-            Phase::Wait | Phase::Connect => SHORT,
+            Phase::Handshake | Phase::Wait | Phase::Connect => SHORT,
             Phase::Total => LONG,
         }
     }
@@ -63,7 +67,7 @@ pub(crate) struct Shard {
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
     outcomes: Outcomes,
-    phases: [Histogram; 3],
+    phases: [Histogram; Phase::ALL.len()],
 }
 
 /// By reason.
@@ -95,14 +99,14 @@ pub struct RuleFigures {
     pub bytes_up: u64,
     /// Bytes delivered to clients.
     pub bytes_down: u64,
-    /// `wait`, `connect` and `total`.
+    /// `handshake`, `wait`, `connect` and `total`.
     pub phases: Vec<PhaseFigures>,
 }
 
 /// A histogram at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PhaseFigures {
-    /// `wait`, `connect` or `total`.
+    /// One of them.
     pub phase: &'static str,
     /// Upper bounds in seconds.
     pub bounds: &'static [f64],
@@ -226,7 +230,7 @@ mod tests {
         let shard = stats.shard(0);
         shard.took(Phase::Wait, Duration::from_secs(5));
         shard.took(Phase::Wait, Duration::from_secs(6));
-        let wait = &stats.figures().phases[0];
+        let wait = &stats.figures().phases[Phase::Wait as usize];
         assert_eq!(wait.counts.len(), wait.bounds.len() + 1);
         assert_eq!((wait.counts[13], wait.counts[14]), (1, 1));
         assert_eq!((wait.phase, wait.sum), ("wait", 11.0));

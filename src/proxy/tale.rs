@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::base::{BackendAddr, ClientAddr, time};
 use crate::net::Meter;
@@ -25,7 +25,9 @@ pub(super) struct Tale {
     pub(super) secured: Option<Box<Secured>>,
     /// Where it stands among those that may be cut.
     pub(super) place: u32,
-    began: Instant,
+    /// After the door was opened: half as long as an instant.
+    began_us: u64,
+    handshake_us: u32,
     wait_us: u32,
     connect_us: u32,
     pub(super) attempts: u8,
@@ -38,6 +40,7 @@ pub(super) struct Tale {
 
 impl Tale {
     pub(super) fn begin(door: Arc<Door>, rule: Arc<Rule>, client: ClientAddr) -> Self {
+        let began = time::now().saturating_duration_since(door.opened);
         door.worker.live.enter();
         rule.stats.shard(door.worker.index).begun();
         Tale {
@@ -47,7 +50,8 @@ impl Tale {
             backend: None,
             secured: None,
             place: 0,
-            began: time::now(),
+            began_us: began.as_micros() as u64,
+            handshake_us: 0,
             wait_us: 0,
             connect_us: 0,
             attempts: 0,
@@ -64,12 +68,20 @@ impl Tale {
 
     /// Since it began.
     pub(super) fn age(&self) -> Duration {
-        time::now().saturating_duration_since(self.began)
+        let open = time::now().saturating_duration_since(self.door.opened);
+        open.saturating_sub(Duration::from_micros(self.began_us))
     }
 
-    /// Notes how long it waited, and how long connecting took.
-    pub(super) fn note_phases(&mut self, wait: Duration, connect: Duration) {
-        self.wait_us = micros(wait);
+    /// Notes that from `began` on, in its age, the client was asked who it is and whom it wants.
+    pub(super) fn note_handshake(&mut self, began: Duration) {
+        let took = micros(self.age().saturating_sub(began));
+        self.handshake_us = self.handshake_us.saturating_add(took);
+    }
+
+    /// Notes how long it had lived before, how long it waited, and how long connecting took.
+    pub(super) fn note_phases(&mut self, before: Duration, wait: Duration, connect: Duration) {
+        let before = micros(before).saturating_sub(self.handshake_us);
+        self.wait_us = before.saturating_add(micros(wait));
         self.connect_us = micros(connect);
     }
 
@@ -79,8 +91,12 @@ impl Tale {
             return;
         }
         let total = self.age();
-        let (wait, connect) = (duration(self.wait_us), duration(self.connect_us));
+        let [handshake, wait, connect] =
+            [self.handshake_us, self.wait_us, self.connect_us].map(duration);
         let stats = self.rule.stats.shard(self.door.worker.index);
+        if self.rule.tls.is_some() || self.rule.plan.proxy_from.is_some() {
+            stats.took(Phase::Handshake, handshake);
+        }
         stats.took(Phase::Wait, wait);
         if self.attempts > 0 {
             stats.took(Phase::Connect, connect);
@@ -97,6 +113,7 @@ impl Tale {
                 client: self.client,
                 listener: self.door.address,
                 backend: self.backend,
+                handshake,
                 wait,
                 connect,
                 total,

@@ -1,5 +1,6 @@
 //! From a client to a connected backend.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -434,7 +435,13 @@ impl<'a> Trip<'a> {
                 .map(|connected| connected.map(|stream| (stream, None)))
         } else {
             // Boxed: most backends are reached without.
-            timeout(longest, Box::pin(connect_and_open(lease, opening, &plan.tcp))).await
+            let mut accepted = false;
+            let opened = connect_and_open(lease, opening, &plan.tcp, &mut accepted);
+            match timeout(longest, Box::pin(opened)).await {
+                // It is there; what does not answer is its TLS.
+                Err(_) if accepted => Ok(Err(broken_tls("the handshake was not done in time"))),
+                result => result,
+            }
         };
         self.connecting += time::now().saturating_duration_since(began);
         let attempts = self.attempts() + 1;
@@ -470,19 +477,24 @@ async fn connect_and_open(
     lease: &Lease,
     opening: Opening<'_>,
     tcp: &TcpOptions,
+    accepted: &mut bool,
 ) -> io::Result<(TcpStream, Option<Box<Session>>)> {
     let mut stream = net::connect(lease.address().0, tcp).await?;
+    *accepted = true;
     let Some(tls) = lease.tls() else {
         // In one piece: some backends want to see a header in their first read.
         stream.write_all(&[opening.header, opening.first].concat()).await?;
         return Ok((stream, None));
     };
     stream.write_all(opening.header).await?;
-    // One kind of error, whatever became of the handshake: the backend did accept.
-    let failed = |fault| io::Error::new(io::ErrorKind::InvalidData, fault);
-    let mut session = tls.connect(&mut stream).await.map_err(failed)?;
+    let mut session = tls.connect(&mut stream).await.map_err(broken_tls)?;
     session.write_all(&mut stream, opening.first).await?;
     Ok((stream, Some(session)))
+}
+
+/// One kind of error, whatever became of the handshake: the backend did accept.
+fn broken_tls(fault: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, fault)
 }
 
 /// Whether a fault speaks against the backend. Having no local port left for it does not, though

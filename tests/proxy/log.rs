@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate::base::Endpoint;
 use tidegate::net::TcpOptions;
@@ -65,6 +66,31 @@ async fn every_session_leaves_one_line_that_says_how_it_went() {
         (&"connect_failed".into(), &"upstream".into())
     );
     assert_eq!(refused["bytes_down"], 0);
+    assert!(refused["fault"].as_str().unwrap().starts_with("Connection refused"), "{refused}");
+    assert_eq!(served["handshake_ms"], 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_is_a_time_of_its_own_and_no_waiting_for_a_backend() {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, backend) = (Authority::new(), Backend::echo().await);
+    let tls = terminated(terminate(&[&authority.pair(&["localhost"])]));
+    let rule = RulePlan { tls: Some(tls), ..plan(&[backend.address]) };
+    let proxy = Proxy::with(rule, TcpOptions::default(), Some(log(dir.path()))).await;
+    let client = proxy.connect().await;
+    // It takes its time to greet.
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    let config = Arc::new(authority.client(TLS13, None));
+    let mut client = over(&config, client, "localhost").await.unwrap();
+    client.write_all(b"x").await.unwrap();
+    client.read_u8().await.unwrap();
+    drop(client);
+    proxy.has_ended("ok", 1).await;
+    drop(proxy);
+    let line = &lines(dir.path())[0];
+    let [handshake, wait, total] =
+        ["handshake_ms", "wait_ms", "total_ms"].map(|field| line[field].as_f64().unwrap());
+    assert!(wait < 80.0 && (80.0..=total - wait).contains(&handshake), "{line}");
 }
 
 /// Who calls at night because of a certificate asks what is wrong with it.

@@ -12,7 +12,7 @@ use crate::proxy::{Reason, Side};
 /// Appends the line of `record`, with its end of line.
 pub(super) fn line(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) {
     let Record { rule, client, listener, wait, connect, total, up, down, attempts, .. } = record;
-    let (wait, connect, total) = (Ms(*wait), Ms(*connect), Ms(*total));
+    let [handshake, wait, connect, total] = [record.handshake, *wait, *connect, *total].map(Ms);
     let (reason, side) = (record.outcome.reason.label(), record.outcome.side.label());
     let backend = OrDash(record.backend);
     let time = time::rfc3339(record.ended_ms);
@@ -34,7 +34,7 @@ pub(super) fn line(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) 
                  \"bytes_up\":{up},\"bytes_down\":{down},\"attempts\":{attempts},\
                  \"reason\":\"{reason}\",\"side\":\"{side}\",\"tls\":{tls},\
                  \"server_name\":{server_name},\"identity\":{identity},\"denied_by\":{denied_by},\
-                 \"fault\":{fault}}}",
+                 \"fault\":{fault},\"handshake_ms\":{handshake}}}",
                 tls = json(*version),
                 server_name = json(server_name.as_deref()),
                 identity = json(identity.as_deref()),
@@ -47,7 +47,8 @@ pub(super) fn line(format: AccessLogFormat, record: &Record, out: &mut Vec<u8>) 
             "time={time} rule={rule:?} client={client} listener={listener} backend={backend} \
              wait_ms={wait} connect_ms={connect} total_ms={total} bytes_up={up} \
              bytes_down={down} attempts={attempts} reason={reason} side={side} tls={tls} \
-             server_name={server_name} identity={identity} denied_by={denied_by} fault={fault}",
+             server_name={server_name} identity={identity} denied_by={denied_by} fault={fault} \
+             handshake_ms={handshake}",
             rule = &*rule.0,
             server_name = Quoted(server_name.as_deref()),
             identity = Quoted(identity.as_deref()),

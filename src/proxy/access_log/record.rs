@@ -13,6 +13,7 @@ pub(crate) struct Record {
     pub(crate) listener: ListenAddr,
     /// The last one tried; `None` when none was.
     pub(crate) backend: Option<BackendAddr>,
+    pub(crate) handshake: Duration,
     pub(crate) wait: Duration,
     pub(crate) connect: Duration,
     pub(crate) total: Duration,
@@ -21,7 +22,7 @@ pub(crate) struct Record {
     /// Backends tried.
     pub(crate) attempts: u32,
     pub(crate) outcome: Outcome,
-    /// Where TLS was looked at.
+    /// Where TLS was looked at, or something was wrong.
     pub(crate) secured: Option<Box<Secured>>,
 }
 
@@ -36,6 +37,6 @@ pub(crate) struct Secured {
     pub(crate) identity: Option<Box<str>>,
     /// The rule of `authorization` that left no backend for it, or `default`.
     pub(crate) denied_by: Option<Box<str>>,
-    /// What was wrong with its PROXY header or its TLS.
+    /// What was wrong with its PROXY header or its TLS, or with the connect to its backend.
     pub(crate) fault: Option<Box<str>>,
 }

@@ -12,6 +12,7 @@ fn record(reason: Reason, backend: Option<&str>) -> Record {
         client: ClientAddr("192.0.2.7:5000".parse().unwrap()),
         listener: ListenAddr("[::1]:8080".parse().unwrap()),
         backend: backend.map(|addr| BackendAddr(addr.parse().unwrap())),
+        handshake: Duration::from_micros(2500),
         wait: Duration::ZERO,
         connect: Duration::from_micros(1_234),
         total: Duration::from_millis(90_000),
@@ -50,7 +51,7 @@ fn a_json_line_says_everything_and_is_json() {
         "listener": "[::1]:8080", "backend": "10.0.0.1:81", "wait_ms": 0.0, "connect_ms": 1.234,
         "total_ms": 90000.0, "bytes_up": 12, "bytes_down": 3456, "attempts": 2, "reason": "ok",
         "side": "client", "tls": null, "server_name": null, "identity": null, "denied_by": null,
-        "fault": null,
+        "fault": null, "handshake_ms": 2.5,
     });
     assert_eq!(told, wanted);
     let none = text(AccessLogFormat::Json, &record(Reason::NoBackend, None));
@@ -64,7 +65,7 @@ fn a_text_line_is_read_by_people_and_cut() {
         told,
         "time=2026-11-21T04:00:00.123Z rule=\"we\\\"b\" client=192.0.2.7:5000 \
          listener=[::1]:8080 backend=- wait_ms=0.000 connect_ms=1.234 total_ms=90000.000 \
-         bytes_up=12 bytes_down=3456 attempts=2 reason=rate_limited side=client tls=- server_name=- identity=- denied_by=- fault=-\n"
+         bytes_up=12 bytes_down=3456 attempts=2 reason=rate_limited side=client tls=- server_name=- identity=- denied_by=- fault=- handshake_ms=2.500\n"
     );
 }
 
@@ -78,7 +79,7 @@ fn a_line_says_who_was_denied_what_and_by_which_rule() {
     assert_eq!(told["denied_by"], "client*-deny-10.0.0.1:81");
     let told = text(AccessLogFormat::Text, &denied());
     let wanted = "tls=TLSv1.3 server_name=\"db.example.com\" identity=\"client \\\"a\\\"\" \
-                  denied_by=\"client*-deny-10.0.0.1:81\" fault=-\n";
+                  denied_by=\"client*-deny-10.0.0.1:81\" fault=- handshake_ms=2.500\n";
     assert!(told.ends_with(wanted), "{told}");
     let told = text(AccessLogFormat::Combined, &denied());
     assert!(told.contains(" - client__a_ [21/Nov/2026:04:00:00 +0000] "), "{told}");

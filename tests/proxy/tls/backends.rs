@@ -88,7 +88,7 @@ async fn the_next_backend_is_tried_when_a_handshake_fails_in_any_way() {
         (&wrong, "backend_tls_failed"),
         (&plain, "backend_tls_failed"),
         (&closing, "backend_tls_failed"),
-        (&silent, "connect_timeout"),
+        (&silent, "backend_tls_failed"),
     ] {
         let mut both = plan(&[bad.address, good.address]);
         both.pool.connect_timeout = Duration::from_millis(500);
