@@ -53,10 +53,8 @@ pub(super) async fn accept(
             Event::Stop => break,
             Event::Full => {
                 pauses.count(PauseCause::Handshakes);
-                let next = accepting.door.make_room(time::now());
                 tokio::select! {
-                    () = accepting.door.room() => {}
-                    () = sleep(next) => {}
+                    () = accepting.room() => {}
                     _ = &mut stop => break,
                 }
             }
@@ -90,8 +88,7 @@ impl Accepting {
             return Poll::Ready(Event::Stop);
         }
         for _ in 0..BATCH {
-            let most = self.door.worker.snapshot.look().tcp.max_handshakes;
-            if !self.door.has_room(most) {
+            if !self.has_room() {
                 return Poll::Ready(Event::Full);
             }
             match ready!(net::poll_accept(listener, cx)) {
@@ -101,6 +98,21 @@ impl Accepting {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn has_room(&self) -> bool {
+        self.door.has_room(self.door.worker.snapshot.look().tcp.max_handshakes)
+    }
+
+    /// Resolves when there is room; until then those give way who say nothing.
+    async fn room(&self) {
+        while !self.has_room() {
+            let next = self.door.make_room(time::now());
+            tokio::select! {
+                () = self.door.room() => {}
+                () = sleep(next) => {}
+            }
+        }
     }
 
     fn begin(&mut self, stream: TcpStream, client: ClientAddr) {

@@ -154,7 +154,7 @@ fn clients(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Option<Client
     let crl = crl.and_then(|file| found.revoked(&field, file));
     let ca = ca?;
     for name in crl.iter().flat_map(|crl| ca.without_list(crl)) {
-        let what = format!("has no list of {}: whom it has signed is refused", quote(&name));
+        let what = format!("has no list of {}: whom it has signed is refused", quote(name));
         found.warn(&field, what, "append its revocation list, which may be empty");
     }
     Some(ClientsPlan { ca, required: tls.client_auth != Some(ClientAuth::Optional), crl })

@@ -66,15 +66,20 @@ impl Facts {
         })
     }
 
+    /// To call it by.
+    pub(super) fn name(&self) -> &str {
+        match self.identity.name() {
+            "" => &self.subject,
+            name => name,
+        }
+    }
+
     /// The certificate in `file` among what has dates.
     pub(super) fn dated(&self, kind: DatedKind, file: &Path) -> Dated {
         Dated {
             kind,
             file: file.to_owned(),
-            name: match self.identity.name() {
-                "" => self.subject.clone(),
-                name => name.to_owned(),
-            },
+            name: self.name().to_owned(),
             serial: self.serial.clone(),
             from_ms: self.not_before_ms,
             until_ms: self.not_after_ms,

@@ -27,7 +27,7 @@ pub(super) fn remembering(
     let until_ms = Arc::new(AtomicU64::new(0));
     let sessions = ClientSessionMemoryCache::new(most);
     let remembered = Remembered { sessions, until_ms: Arc::clone(&until_ms) };
-    (Arc::new(Dated { inner, until_ms }), Resumption::store(Arc::new(remembered)))
+    (Arc::new(Noting { inner, until_ms }), Resumption::store(Arc::new(remembered)))
 }
 
 struct Remembered {
@@ -79,12 +79,12 @@ impl ClientSessionStore for Remembered {
 
 /// Notes until when the certificates are good that `inner` takes.
 #[derive(Debug)]
-struct Dated {
+struct Noting {
     inner: Arc<dyn ServerCertVerifier>,
     until_ms: Arc<AtomicU64>,
 }
 
-impl ServerCertVerifier for Dated {
+impl ServerCertVerifier for Noting {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -17,6 +17,7 @@ pub struct Roots {
     /// Where they were read.
     pub file: PathBuf,
     pub(super) certificates: Vec<CertificateDer<'static>>,
+    facts: Vec<Facts>,
 }
 
 impl Roots {
@@ -26,35 +27,26 @@ impl Roots {
     /// The file cannot be read, holds no certificate, or one that is broken.
     pub fn read(file: PathBuf) -> Result<Roots, MaterialError> {
         let certificates = all(Which::Ca, &file, "certificate")?;
-        let roots = Roots { file, certificates };
-        for certificate in &roots.certificates {
-            Facts::of(certificate).map_err(|error| {
-                let what = format!("a certificate of {} is broken: {error}", roots.file.display());
+        let facts =
+            certificates.iter().map(Facts::of).collect::<Result<_, _>>().map_err(|error| {
+                let what = format!("a certificate of {} is broken: {error}", file.display());
                 MaterialError::new(Which::Ca, what, "take it out, or have it issued anew")
             })?;
-        }
-        Ok(roots)
+        Ok(Roots { file, certificates, facts })
     }
 
     /// The authorities with their dates.
     pub fn dated(&self) -> impl Iterator<Item = Dated> {
-        self.facts().map(|facts| facts.dated(DatedKind::Authority, &self.file))
-    }
-
-    fn facts(&self) -> impl Iterator<Item = Facts> {
-        self.certificates.iter().filter_map(|certificate| Facts::of(certificate).ok())
+        self.facts.iter().map(|facts| facts.dated(DatedKind::Authority, &self.file))
     }
 
     /// Of these, who has no list in `revoked`: the names to call them by.
-    pub fn without_list(&self, revoked: &Revoked) -> Vec<String> {
-        let none = |certificate: &&CertificateDer<'_>| {
+    pub fn without_list(&self, revoked: &Revoked) -> Vec<&str> {
+        let none = |certificate: &CertificateDer<'_>| {
             subject(certificate).is_some_and(|subject| !revoked.is_of(&subject))
         };
-        let named = |certificate| {
-            let facts = Facts::of(certificate).ok()?;
-            Some(facts.dated(DatedKind::Authority, &self.file).name)
-        };
-        self.certificates.iter().filter(none).filter_map(named).collect()
+        let all = self.certificates.iter().zip(&self.facts);
+        all.filter(|(certificate, _)| none(certificate)).map(|(_, facts)| facts.name()).collect()
     }
 
     /// The certificates, DER.
