@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
 use tidegate::proxy::Reason;
 
 use crate::support::backend::Backend;
@@ -49,8 +50,39 @@ async fn the_page_of_metrics_lists_what_a_node_shows() {
     let differ: Vec<_> = told.symmetric_difference(&shown).collect();
     assert!(differ.is_empty(), "only on the page, or only shown: {differ:?}");
 
+    let page = include_str!("../../docs/operations.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let named: BTreeSet<String> =
+        rows.flat_map(|names| names.split(['`', ',', ' '])).map(str::to_owned).collect();
+    let status: Value = world.view("/api/v1/status").await;
+    let mut shown = BTreeSet::new();
+    fields("", &status, &mut shown);
+    assert!(shown.len() > 20, "{shown:?}");
+    let missing: Vec<_> = shown.difference(&named).collect();
+    assert!(missing.is_empty(), "not on the page: {missing:?}");
+
+    let page = include_str!("../../docs/metrics.md");
     for reason in Reason::ALL {
         let row = format!("| `{}` | {:?} |", reason.label(), reason.level()).to_lowercase();
         assert!(page.contains(&row), "the page lacks {row}");
+    }
+}
+
+/// All fields of a view, by their paths.
+fn fields(at: &str, view: &Value, out: &mut BTreeSet<String>) {
+    match view {
+        Value::Object(all) => {
+            for (name, view) in all {
+                let dot = if at.is_empty() { "" } else { "." };
+                fields(&format!("{at}{dot}{name}"), view, out);
+            }
+        }
+        Value::Array(all) if all.iter().any(Value::is_object) => {
+            all.iter().for_each(|view| fields(&format!("{at}[]"), view, out));
+        }
+        // A part that is not there, or a list of nothing, has no fields to show.
+        Value::Null if at == "gossip.state" => {}
+        Value::Array(all) if at == "overlay" && all.is_empty() => {}
+        _ => drop(out.insert(at.to_owned())),
     }
 }

@@ -286,6 +286,7 @@ fn a_route_is_for_a_name_or_a_protocol_and_each_pair_has_one() {
             "routes[1]: ",
             "`a.b` with `h2` has a route already, routes[0]",
         ),
+        ("{ alpn: [h2, h3, h2], TO }", "routes[0].alpn: ", "`h2` is written twice"),
         ("{ alpn: [\"\"], TO }", "routes[0].alpn[0]: ", "is not a protocol's name"),
     ] {
         let told = dir.told(&passing(written));
@@ -342,7 +343,10 @@ backend_tls: { ca: ca.crt }",
     assert_eq!(loaded.warnings, []);
     assert!(only("{ mode: passthrough }").unwrap_err().contains("backends: the list is empty"));
     let own = only(&routed.replace("c:1", "127.0.0.1:80")).unwrap_err();
-    assert!(own.contains("rules[0].tls.routes: ") && own.contains("a loop"), "{own}");
+    assert!(
+        own.contains("rules[0].tls.routes[0].backends[0]: ") && own.contains("a loop"),
+        "{own}"
+    );
 }
 
 #[test]
@@ -489,7 +493,11 @@ fn what_needs_an_identity_needs_an_authority_for_clients() {
         ("authorization", format!("tls: {{ mode: passthrough }}\n{rights}"), "passthrough"),
         ("rate_limit.key", limit.to_owned(), "not asked"),
         ("rate_limit.key", format!("{tls}{limit}"), "add `client_ca:`"),
-        ("rate_limit.key", format!("tls: {{ mode: passthrough }}\n{limit}"), "passthrough"),
+        (
+            "rate_limit.key",
+            format!("tls: {{ mode: passthrough }}\n{limit}"),
+            "write `mode: terminate` with",
+        ),
     ] {
         let told = dir.told(&more);
         assert_eq!(told.len(), 1, "{more}: {told:?}");
@@ -516,6 +524,8 @@ fn proxy_headers_are_read_from_trusted_proxies_alone() {
     let told = whole("", "proxy_protocol: { accept: true }").unwrap_err().to_string();
     assert!(told.contains("rules[0].proxy_protocol.accept: "), "{told}");
     assert!(told.contains("`trusted_proxies:`"), "{told}");
+    let broken = whole("trusted_proxies: [\"10.0.0.0/99\"]\n", "proxy_protocol: { accept: true }");
+    assert_eq!(broken.unwrap_err().len(), 1, "one mistake is one fault");
     let idle = whole(trusted, "").unwrap().warnings;
     assert_eq!(idle[0].field, "trusted_proxies");
 }

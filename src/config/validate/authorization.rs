@@ -51,13 +51,16 @@ pub(super) fn must_identify(rule: &file::Rule, field: &str, found: &mut Findings
     if rule.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()) {
         return;
     }
-    let what = match &rule.tls {
-        Some(tls) if tls.mode == Mode::Passthrough => {
-            "nobody has an identity here: `mode: passthrough` sees no client's certificate"
-        }
-        _ => "nobody has an identity here: clients are not asked for certificates",
+    let (what, remedy) = match &rule.tls {
+        Some(tls) if tls.mode == Mode::Passthrough => (
+            "nobody has an identity here: `mode: passthrough` sees no client's certificate",
+            "write `mode: terminate` with a certificate and `client_ca:`, or take this out",
+        ),
+        _ => (
+            "nobody has an identity here: clients are not asked for certificates",
+            "add `client_ca:` to the rule's `tls:`, or take this out",
+        ),
     };
-    let remedy = "add `client_ca:` to the rule's `tls:`, or take this out";
     found.fault(field, what, remedy);
 }
 

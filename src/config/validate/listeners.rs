@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use super::Findings;
-use crate::base::ListenAddr;
+use crate::base::{Endpoint, ListenAddr};
+use crate::net::tls::TlsRoute;
 use crate::proxy::RulePlan;
 
 /// `rules` with their index in the file; `ours` are the node's own listeners and the keys that say
@@ -85,11 +86,18 @@ fn reach_itself(listen: SocketAddr, rule: &RulePlan, i: usize, found: &mut Findi
         let here = address.ip().is_loopback() && ListenAddr(listen).hears(address.ip());
         if address == listen || (here && address.port() == listen.port()) {
             let what = format!("{address} is the rule's own listener {listen}: a loop");
-            let at = match backend.routed {
-                true => format!("rules[{i}].tls.routes"),
-                false => format!("rules[{i}].backends[{b}].address"),
+            let at = match route_to(&backend.address, rule).filter(|_| backend.routed) {
+                Some((r, b)) => format!("rules[{i}].tls.routes[{r}].backends[{b}]"),
+                None => format!("rules[{i}].backends[{b}].address"),
             };
             found.fault(&at, what, "write the address of the server behind");
         }
     }
+}
+
+/// The first route that leads to `backend`, and where it names it.
+fn route_to(backend: &Endpoint, rule: &RulePlan) -> Option<(usize, usize)> {
+    let routes = rule.tls.as_ref()?.routes.iter().enumerate();
+    let named = |route: &TlsRoute| route.backends.iter().position(|one| one == backend);
+    routes.filter_map(|(r, route)| Some((r, named(route)?))).next()
 }

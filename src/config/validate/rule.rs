@@ -192,7 +192,8 @@ fn proxy_from(
     if !rule.proxy_protocol.accept {
         return None;
     }
-    if trusted.is_empty() {
+    // Where all that is written was refused, that has been said.
+    if trusted.is_empty() && !found.places.has("trusted_proxies[0]") {
         let what = "nobody's header is believed, so nobody could connect";
         let remedy = "list the proxies in front in `trusted_proxies:`";
         found.fault(&format!("{at}.proxy_protocol.accept"), what, remedy);

@@ -175,7 +175,11 @@ fn routes(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Vec<TlsRoute> 
         }
         let every = [None].into_iter().filter(|_| protocols.is_empty());
         for protocol in protocols.iter().copied().map(Some).chain(every) {
-            if let Some(first) = first.insert((name, protocol), i) {
+            let Some(first) = first.insert((name, protocol), i) else { continue };
+            if let Some(protocol) = protocol.filter(|_| first == i) {
+                let what = format!("{} is written twice", quote(protocol));
+                found.fault(&format!("{field}.alpn"), what, "take one of them out");
+            } else {
                 let whom: Vec<_> = name.into_iter().chain(protocol).map(quote).collect();
                 let what = format!("{} has a route already, routes[{first}]", whom.join(" with "));
                 found.fault(&field, what, "keep one, with all its backends");
