@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519,
-    SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SignatureAlgorithm, date_time_ymd,
 };
 
 use crate::base::time;
@@ -26,12 +26,14 @@ pub(super) struct Made<'a> {
     pub(super) until_day: i64,
     pub(super) algorithm: &'static SignatureAlgorithm,
     pub(super) serial: &'a [u8],
+    /// What it is for; nothing: everything.
+    pub(super) purposes: &'a [ExtendedKeyUsagePurpose],
 }
 
 impl Default for Made<'_> {
     fn default() -> Self {
         let algorithm = &PKCS_ECDSA_P256_SHA256;
-        Made { names: &[], from_day: -1, until_day: 300, algorithm, serial: &SERIAL }
+        Made { names: &[], from_day: -1, until_day: 300, algorithm, serial: &SERIAL, purposes: &[] }
     }
 }
 
@@ -46,6 +48,7 @@ impl Made<'_> {
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, NAME);
         params.serial_number = Some(self.serial.to_vec().into());
+        params.extended_key_usages = self.purposes.to_vec();
         let today = (time::unix_ms() / 1000 / DAY) as i64;
         let day = |day: i64| {
             let since = std::time::Duration::from_secs((today + day) as u64 * DAY);

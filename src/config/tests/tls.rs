@@ -3,6 +3,8 @@
 use std::fs;
 use std::sync::Arc;
 
+use rcgen::ExtendedKeyUsagePurpose;
+
 use super::certs::{self, Made, OTHER_KIND};
 use super::*;
 use crate::base::Endpoint;
@@ -537,6 +539,14 @@ fn what_will_disappoint_is_a_warning_and_said_once() {
     Made { from_day: -40, until_day: -10, ..Made::default() }.write(&at("old"));
     Made { until_day: 5, ..Made::default() }.write(&at("ending"));
     Made { from_day: 3, ..Made::default() }.write(&at("early"));
+    for (stem, purpose) in [
+        ("for-clients", ExtendedKeyUsagePurpose::ClientAuth),
+        ("for-servers", ExtendedKeyUsagePurpose::ServerAuth),
+        ("for-all", ExtendedKeyUsagePurpose::Any),
+    ] {
+        let names = &["localhost"];
+        Made { names, purposes: &[purpose], ..Made::default() }.write(&at(stem));
+    }
     certs::write(&at("nameless"), &[]);
     certs::write(&at("open"), &["localhost"]);
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o640);
@@ -545,12 +555,16 @@ fn what_will_disappoint_is_a_warning_and_said_once() {
     certs::write_list(&at("strange.crl"), "somebody", 2120);
     certs::write_response(&at("over.der"), certs::ocsp::GOOD, Some("20240601000000Z"));
     let shown = |stem: &str| format!("tls: {{ cert: {stem}.crt, key: {stem}.key }}");
+    let begun =
+        |stem: &str| format!("backend_tls: {{ ca: ca.crt, cert: {stem}.crt, key: {stem}.key }}");
     let crl = |file: &str| format!("tls: {{ {TLS}, client_ca: ca.crt, client_crl: {file} }}");
     let rights = "authorization: { rules: [\"a-deny-127.0.0.1:8081\"] }";
     for (field, words, more) in [
         ("tls.cert", "has expired on 20", shown("old")),
         ("tls.cert", "expires on 20", shown("ending")),
         ("tls.cert", "not good before 20", shown("early")),
+        ("tls.cert", "is for no server", shown("for-clients")),
+        ("backend_tls.cert", "is for no client", begun("for-servers")),
         ("tls.key", "others than its owner may read", shown("open")),
         ("tls.alpn", "a TCP backend must speak h2 itself", format!("tls: {{ {TLS}, alpn: [h2] }}")),
         (
@@ -613,6 +627,10 @@ fn what_will_disappoint_is_a_warning_and_said_once() {
     fs::copy(at("old.key"), at("open.key")).unwrap();
     assert_eq!(dir.warned(twice).len(), 2, "once for each file");
     for none in [
+        shown("for-servers"),
+        shown("for-all"),
+        begun("for-clients"),
+        begun("for-all"),
         format!("tls: {{ {TLS}, alpn: [http/1.1], client_ca: ca.crt, client_auth: optional }}"),
         format!("tls: {{ {TLS}, client_ca: ca.crt }}\n{rights}"),
         "backend_tls: { pinned_cert: old.crt }".to_owned(),

@@ -12,8 +12,38 @@ use crate::net::tls::{
 };
 
 impl Findings<'_> {
-    /// Reads the certificate whose files stand under `at`.
-    pub(super) fn certificate(
+    /// Reads the certificate whose files stand under `at`, which is shown to clients.
+    pub(super) fn server_certificate(
+        &mut self,
+        at: &str,
+        cert: &Path,
+        key: &Path,
+        ocsp: Option<&Path>,
+    ) -> Option<Arc<Certificate>> {
+        let certificate = self.certificate(at, cert, key, ocsp)?;
+        if !certificate.facts.for_servers {
+            let what = "the certificate is for no server, by its extended key usage";
+            self.warn(&format!("{at}.cert"), what, "clients will refuse it: show one for servers");
+        }
+        Some(certificate)
+    }
+
+    /// Reads the certificate whose files stand under `at`, which is shown to backends.
+    pub(super) fn client_certificate(
+        &mut self,
+        at: &str,
+        cert: &Path,
+        key: &Path,
+    ) -> Option<Arc<Certificate>> {
+        let certificate = self.certificate(at, cert, key, None)?;
+        if !certificate.facts.for_clients {
+            let what = "the certificate is for no client, by its extended key usage";
+            self.warn(&format!("{at}.cert"), what, "backends will refuse it: show one for clients");
+        }
+        Some(certificate)
+    }
+
+    fn certificate(
         &mut self,
         at: &str,
         cert: &Path,

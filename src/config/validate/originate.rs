@@ -16,7 +16,7 @@ pub(super) fn plan(
     let trust = trust(tls, at, found);
     let whole = found.both_or_none(at, tls.cert.is_some(), tls.key.is_some());
     let certificate = match (&tls.cert, &tls.key) {
-        (Some(cert), Some(key)) => Some(found.certificate(at, cert, key, None)?),
+        (Some(cert), Some(key)) => Some(found.client_certificate(at, cert, key)?),
         _ => None,
     };
     let server_name = tls.server_name.as_ref().map(|name| name.0.clone());

@@ -74,7 +74,7 @@ fn certificates(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Vec<Serv
     if found.both_or_none(at, tls.cert.is_some(), tls.key.is_some())
         && let (Some(cert), Some(key)) = (&tls.cert, &tls.key)
     {
-        let certificate = found.certificate(at, cert, key, tls.ocsp.as_deref());
+        let certificate = found.server_certificate(at, cert, key, tls.ocsp.as_deref());
         served.extend(certificate.map(|certificate| ServedPlan { server_name: None, certificate }));
     }
     if tls.ocsp.is_some() && tls.cert.is_none() {
@@ -89,7 +89,7 @@ fn certificates(tls: &file::Tls, at: &str, found: &mut Findings<'_>) -> Vec<Serv
             continue;
         };
         let here = format!("{at}.certificates[{i}]");
-        let Some(certificate) = found.certificate(&here, cert, key, ocsp.as_deref()) else {
+        let Some(certificate) = found.server_certificate(&here, cert, key, ocsp.as_deref()) else {
             continue;
         };
         let server_name = server_name.as_ref().map(|name| name.0.clone());

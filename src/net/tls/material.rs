@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
@@ -189,9 +189,9 @@ fn unfit(files: &CertificateFiles, error: &Error) -> MaterialError {
             "name the key that the certificate was made for; `openssl x509 -noout -pubkey` and \
              `openssl pkey -pubout` must say the same",
         ),
-        error => MaterialError::new(
+        _ => MaterialError::new(
             Which::Key,
-            format!("{key} holds a key that cannot be used: {error}"),
+            format!("{key} holds a key that is broken or of no kind that is spoken"),
             "use RSA of 2048 bits or more, ECDSA P-256, P-384 or P-521, or Ed25519",
         ),
     }
@@ -248,7 +248,12 @@ pub(super) fn parse<T: PemObject>(
 ) -> Result<Vec<T>, MaterialError> {
     let shown = path.display();
     let found = T::pem_slice_iter(bytes).collect::<Result<Vec<T>, _>>().map_err(|error| {
-        let what = format!("{shown} is no sound PEM file: {error}");
+        let why = match error {
+            pem::Error::MissingSectionEnd { .. } => "a BEGIN line has no END".to_owned(),
+            pem::Error::IllegalSectionStart { .. } => "a BEGIN line is broken".to_owned(),
+            error => error.to_string(),
+        };
+        let what = format!("{shown} is no sound PEM file: {why}");
         MaterialError::new(which, what, "copy it again, whole")
     })?;
     if found.is_empty() {

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
+use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode as _, Encode as _, Error, Tag, asn1};
-use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
 use x509_cert::name::Name;
 
 use super::dates::{Dated, DatedKind};
@@ -14,6 +15,10 @@ use crate::base::{Identity, hex};
 
 /// The common name's object identifier.
 const COMMON_NAME: &str = "2.5.4.3";
+/// What an extended key usage may name (RFC 5280, 4.2.1.12).
+const SERVERS: &str = "1.3.6.1.5.5.7.3.1";
+const CLIENTS: &str = "1.3.6.1.5.5.7.3.2";
+const ANYTHING: &str = "2.5.29.37.0";
 
 /// What is read off a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +33,10 @@ pub struct Facts {
     pub not_after_ms: u64,
     /// The serial number, hex.
     pub serial: String,
+    /// Whether a server may show it. Without an extended key usage it is for everything.
+    pub for_servers: bool,
+    /// Whether a client may.
+    pub for_clients: bool,
 }
 
 impl Facts {
@@ -56,6 +65,11 @@ impl Facts {
                 }
             }
         }
+        let usage = certificate.get_extension::<ExtendedKeyUsage>()?;
+        let is_for = |purpose: &str| {
+            let named = |one: &ObjectIdentifier| [purpose, ANYTHING].contains(&&*one.to_string());
+            usage.as_ref().is_none_or(|(_, usage)| usage.0.iter().any(named))
+        };
         let serial = certificate.serial_number().as_bytes();
         Ok(Facts {
             identity,
@@ -63,6 +77,8 @@ impl Facts {
             not_before_ms: millis(&validity.not_before),
             not_after_ms: millis(&validity.not_after),
             serial: hex(serial),
+            for_servers: is_for(SERVERS),
+            for_clients: is_for(CLIENTS),
         })
     }
 
