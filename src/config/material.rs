@@ -1,6 +1,7 @@
 //! Files of TLS: each is read once for a plan, and again when it changes.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,12 +62,22 @@ impl Plan {
     /// All in use that holds for a time alone, each once.
     pub fn dated(&self) -> Vec<Dated> {
         let mut found: Vec<Dated> = Vec::new();
-        let mut seen = HashSet::new();
+        let mut known = HashMap::new();
         let mut add = |dated: Dated| {
-            // A bundle may hold a certificate twice.
-            let Dated { kind, file, name, serial, .. } = &dated;
-            if seen.insert((*kind, file.clone(), name.clone(), serial.clone(), dated.until_ms)) {
-                found.push(dated);
+            let Dated { kind, file, name, serial, until_ms, .. } = &dated;
+            match known.entry((*kind, file.clone(), name.clone(), serial.clone())) {
+                // A bundle may hold a certificate twice, and several that are called alike: who ends
+                // first is told of.
+                Entry::Occupied(at) => {
+                    let known: &mut Dated = &mut found[*at.get()];
+                    if *until_ms < known.until_ms {
+                        *known = dated;
+                    }
+                }
+                Entry::Vacant(at) => {
+                    at.insert(found.len());
+                    found.push(dated);
+                }
             }
         };
         each_material(&mut self.clone(), |material| match material {

@@ -142,6 +142,11 @@ impl Authority {
 
     /// A revocation list with these on it.
     pub(crate) fn revoking(&self, pairs: &[&Pair]) -> Arc<Revoked> {
+        self.revoked_in(2024, pairs)
+    }
+
+    /// A revocation list that was issued in `year`, with these on it.
+    pub(crate) fn revoked_in(&self, year: i32, pairs: &[&Pair]) -> Arc<Revoked> {
         let revoked = |pair: &&Pair| RevokedCertParams {
             serial_number: pair.serial.clone(),
             revocation_time: date_time_ymd(2024, 1, 1),
@@ -149,7 +154,7 @@ impl Authority {
             invalidity_date: None,
         };
         let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2024, 1, 1),
+            this_update: date_time_ymd(year, 1, 1),
             next_update: date_time_ymd(4000, 1, 1),
             crl_number: 1.into(),
             issuing_distribution_point: None,

@@ -33,7 +33,8 @@ pub(super) enum Verdict {
 impl Said {
     /// Whether a client may rely on it at `now_ms`.
     pub(super) fn is_good(&self, now_ms: u64) -> bool {
-        self.verdict == Verdict::Good && self.until_ms.is_none_or(|until| now_ms < until)
+        let in_time = self.from_ms <= now_ms && self.until_ms.is_none_or(|until| now_ms < until);
+        self.verdict == Verdict::Good && in_time
     }
 }
 
@@ -176,12 +177,13 @@ mod tests {
         let said = said_of(&bytes, "0a01").unwrap();
         assert_eq!((said.from_ms, said.until_ms), (1_704_067_200_000, Some(1_893_553_445_000)));
         assert!(said.is_good(1_893_553_444_999) && !said.is_good(1_893_553_445_000));
+        assert!(!said.is_good(1_704_067_199_999), "it is of tomorrow");
         let endless = said_of(&response(&[1], GOOD, None), "01").unwrap();
         assert!(endless.is_good(u64::MAX), "a newer one may be had at any time");
         for (bytes, verdict) in [(REVOKED, Verdict::Revoked), (UNKNOWN, Verdict::Unknown)] {
             let said = said_of(&response(&[1], bytes, None), "01").unwrap();
             assert_eq!(said.verdict, verdict);
-            assert!(!said.is_good(0));
+            assert!(!said.is_good(1_800_000_000_000));
         }
     }
 

@@ -115,6 +115,24 @@ async fn revocation_is_judged_along_the_whole_chain_and_who_has_no_list_is_refus
             Some(vec![root.revoking(&[]), between.revoking(&[&client])]),
             Err(Some(Alert::CertificateRevoked)),
         ),
+        // Of several lists of one issuer the newest counts, wherever it stands.
+        (
+            Some(vec![
+                root.revoking(&[]),
+                between.revoked_in(2023, &[]),
+                between.revoked_in(2025, &[&client]),
+                between.revoked_in(2024, &[]),
+            ]),
+            Err(Some(Alert::CertificateRevoked)),
+        ),
+        (
+            Some(vec![
+                between.revoked_in(2023, &[&client]),
+                between.revoked_in(2025, &[]),
+                root.revoking(&[]),
+            ]),
+            Ok(b'!'),
+        ),
         (Some(vec![root.revoking(&[])]), Err(Some(Alert::UnknownCA))),
         (Some(vec![between.revoking(&[])]), Err(Some(Alert::UnknownCA))),
     ] {
