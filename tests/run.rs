@@ -231,7 +231,7 @@ rules: [{{ listen: \"127.0.0.1:{listen}\", backends: [\"{}\"], tls: {{ cert: a.c
     let _node = Node::start(&file, 256);
     assert!(holds_within(SOON, || serves(listen)), "it does not come up");
     let told = |what: &str| status(admin).contains(what);
-    let good = || !told("are of no use");
+    let good = || told("ready ") && !told("are of no use");
     let [second, its_key] = certificate();
     fs::write(&cert, second).unwrap();
     let unfit = || told("a.key is not the key of");

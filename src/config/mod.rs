@@ -47,6 +47,8 @@ pub struct Loaded {
     pub plan: Plan,
     /// What was accepted and is probably not meant, in the order of the file.
     pub warnings: Vec<Fault>,
+    /// The files that it names, as they were read.
+    pub seen: Seen,
 }
 
 /// Loads the configuration file at `path` and what it names (`token_file`, `keys_file`, the files of
@@ -96,7 +98,7 @@ pub fn parse(text: &str, name: &str, dir: &Path) -> Result<Loaded, Faults> {
         return Err(faults(all).after(seen));
     }
     warnings.sort_by_key(|warning| (warning.line, warning.column));
-    Ok(Loaded { plan, warnings })
+    Ok(Loaded { plan, warnings, seen })
 }
 
 type Open = fn(&Path) -> std::io::Result<std::fs::File>;

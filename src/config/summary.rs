@@ -11,7 +11,7 @@ use crate::traffic::{AuthorizationPlan, Permission};
 /// What `check` says about a configuration without faults: its warnings (`file` stands before
 /// them), then a line per rule and one for the whole. Ends without a newline.
 pub fn summary(loaded: &Loaded, file: &str) -> String {
-    let Loaded { plan, warnings } = loaded;
+    let Loaded { plan, warnings, .. } = loaded;
     let mut out = String::new();
     for warning in warnings {
         let _ = writeln!(out, "warning: {}", warning.in_file(file));

@@ -75,7 +75,7 @@ fn the_users_example_loads_verbatim() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("certs")).unwrap();
     certs::write(&dir.path().join("certs/server"), &["localhost"]);
-    let Loaded { plan, warnings } = parse(USERS, "lb.yaml", dir.path()).unwrap();
+    let Loaded { plan, warnings, .. } = parse(USERS, "lb.yaml", dir.path()).unwrap();
     assert_eq!(warnings, []);
     let rule = &plan.rules[0];
     assert_eq!(&*rule.name.0, "MyWebService");
@@ -97,7 +97,7 @@ fn the_users_example_loads_verbatim() {
 
 #[test]
 fn what_is_left_out_has_the_contracts_default() {
-    let Loaded { plan, warnings } = good(&rule(""));
+    let Loaded { plan, warnings, .. } = good(&rule(""));
     assert_eq!(warnings, []);
     assert_eq!(plan.workers, std::thread::available_parallelism().unwrap().get());
     assert_eq!(plan.shutdown_timeout, Duration::from_secs(30));

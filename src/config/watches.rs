@@ -16,11 +16,19 @@ impl Seen {
         self.0.entry(file.to_owned()).or_insert_with(|| look(file));
     }
 
+    /// Whether one of `files` is among them.
+    pub fn names(&self, files: &[PathBuf]) -> bool {
+        files.iter().any(|file| self.0.contains_key(file))
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
+
+/// Looks for which files that rest wait for others that do not.
+const PATIENCE: u32 = 10;
 
 /// Watches a changing set of files.
 #[derive(Debug)]
@@ -59,19 +67,29 @@ impl Watches {
     }
 
     /// Resolves when one of the files differs from what was last told, gone or there again, and all
-    /// have come to rest: two looks, half a second apart, saw the same. Cancel safe. Needs a tokio
+    /// that differ have come to rest: two looks, half a second apart, saw the same. One that does not
+    /// rest holds up the others for so many looks only. They are named. Cancel safe. Needs a tokio
     /// runtime with time.
-    pub async fn changed(&mut self) {
+    pub async fn changed(&mut self) -> Vec<PathBuf> {
         if self.told.is_empty() {
             return std::future::pending().await;
         }
-        let mut last = HashMap::new();
+        let mut last: HashMap<PathBuf, Option<Told>> = HashMap::new();
+        let mut waited = 0;
         loop {
             tokio::time::sleep(self.period).await;
-            let now = self.told.keys().map(|file| (file.clone(), Some(look(file)))).collect();
-            if now != self.told && now == last {
-                self.told = now;
-                return;
+            let now: HashMap<_, _> =
+                self.told.keys().map(|file| (file.clone(), Some(look(file)))).collect();
+            let news = now.iter().filter(|(file, now)| self.told[*file] != **now);
+            let (rest, move_on): (Vec<_>, Vec<_>) =
+                news.partition(|(file, now)| last.get(*file) == Some(*now));
+            waited = if rest.is_empty() { 0 } else { waited + 1 };
+            if !rest.is_empty() && (move_on.is_empty() || waited > PATIENCE) {
+                let rest: Vec<_> =
+                    rest.into_iter().map(|(file, now)| (file.clone(), *now)).collect();
+                let changed = rest.iter().map(|(file, _)| file.clone()).collect();
+                self.told.extend(rest);
+                return changed;
             }
             last = now;
         }
@@ -85,7 +103,8 @@ mod tests {
     use super::*;
 
     async fn told(watches: &mut Watches) -> bool {
-        tokio::time::timeout(Duration::from_secs(10), watches.changed()).await.is_ok()
+        let told = tokio::time::timeout(Duration::from_secs(10), watches.changed()).await;
+        told.is_ok_and(|changed| !changed.is_empty())
     }
 
     async fn quiet(watches: &mut Watches) -> bool {
@@ -130,7 +149,34 @@ mod tests {
         assert!(quiet(&mut watches).await, "this is how they were read");
         write("none", "there now");
         watches.watch([at("key")]);
-        watches.also(seen);
-        assert!(told(&mut watches).await, "there since it was read");
+        watches.also(seen.clone());
+        let changed = watches.changed().await;
+        assert_eq!(changed, [at("none")], "there since it was read");
+        assert!(seen.names(&changed) && !seen.names(&[at("key")]));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_never_rests_does_not_hold_up_the_others_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let mut watches = Watches { period: Duration::from_millis(20), ..Watches::default() };
+        ["cert", "log"].iter().for_each(|name| fs::write(at(name), "one").unwrap());
+        watches.watch([at("cert"), at("log")]);
+        assert!(told(&mut watches).await);
+        fs::write(at("cert"), "two, and longer").unwrap();
+        let mut text = String::new();
+        let writing = async {
+            loop {
+                text.push('x');
+                fs::write(at("log"), &text).unwrap();
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let changed = tokio::select! {
+            changed = watches.changed() => changed,
+            () = writing => unreachable!(),
+            () = tokio::time::sleep(Duration::from_secs(10)) => panic!("it waits for the log"),
+        };
+        assert!(changed.contains(&at("cert")));
     }
 }

@@ -37,14 +37,14 @@ impl Node {
     async fn read_and_take(&self, path: &Path) -> Reload {
         // Keys are a file of their own: a fault elsewhere must not stop a rotation.
         let keys = self.reload_keys();
-        let config::Loaded { plan, warnings } = match config::load_again(path) {
+        let config::Loaded { plan, warnings, seen } = match config::load_again(path) {
             Ok(loaded) => loaded,
             Err(faults) => {
                 *self.at_fault.lock() = faults.seen().clone();
                 return self.refuse(&faults);
             }
         };
-        *self.at_fault.lock() = Seen::default();
+        *self.at_fault.lock() = if keys.is_ok() { Seen::default() } else { seen };
         if let Err(fault) = keys {
             return self.refuse(&format_args!("`cluster.keys_file`: {fault}"));
         }

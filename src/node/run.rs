@@ -130,10 +130,13 @@ async fn serve(path: &Path, plan: Plan, mut watch: Watch, log: &Log) -> ExitCode
         let event = tokio::select! {
             _ = hangup.recv() => Event::Reload("SIGHUP"),
             () = watch.changed() => Event::Reload("the file changed"),
-            () = changed(&mut keys) => Event::Keys,
-            () = files.changed() => match node.files_at_fault().is_empty() {
-                true => Event::Certificates,
-                false => Event::Reload("a file that the refused configuration names changed"),
+            () = changed(&mut keys) => match node.files_at_fault().is_empty() {
+                true => Event::Keys,
+                false => Event::Reload("the keys changed"),
+            },
+            changed = files.changed() => match node.files_at_fault().names(&changed) {
+                false => Event::Certificates,
+                true => Event::Reload("a file that the refused configuration names changed"),
             },
             name = stop.asked() => Event::Stop(name),
             () = node.asked_to_leave() => Event::Stop("`tidegate leave`"),
