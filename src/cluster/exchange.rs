@@ -465,11 +465,13 @@ impl Exchange {
         else {
             return;
         };
-        if !fold.wants {
+        if fold.wants {
+            if let Some(telling) = shelf.books.tell(moment, meter, at, reporter) {
+                self.tell(now, limit, fold.actor, fold.seq, telling, levels);
+            }
+        } else if self.owners.of(limit, key).is_none_or(|pair| pair.primary != self.own) {
+            // It is the owner's affair whom else this concerns, though it was not asked by this one.
             return;
-        }
-        if let Some(telling) = shelf.books.tell(moment, meter, at, reporter) {
-            self.tell(now, limit, fold.actor, fold.seq, telling, levels);
         }
         self.tell_misled(now, limit, meter, at, false, levels);
         self.tell_low(now, limit, meter, at, levels);

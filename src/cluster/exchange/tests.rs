@@ -218,7 +218,7 @@ fn a_silent_owner_is_asked_again_and_then_its_backup_instead() {
 #[test]
 fn an_owner_that_was_given_up_while_it_stood_still_misses_nothing() {
     let start = time::now();
-    let [mut one, mut two] = [1, 2].map(|node| Node::new(node, start));
+    let [mut one, mut two, mut three] = [1, 2, 3].map(|node| Node::new(node, start));
     let key = key(2, 3);
     one.room.spends(key, 50);
     let mut now = start;
@@ -232,7 +232,11 @@ fn an_owner_that_was_given_up_while_it_stood_still_misses_nothing() {
     // It goes on, and hears what has come in meanwhile; who asks it is told the whole.
     now += 10 * MS;
     two.hear(now, 1, to(&kept, 2).unwrap());
-    assert!(to(&two.exchange.payloads(now), 1).is_none(), "it was not asked");
+    let told = two.exchange.payloads(now);
+    assert!(to(&told, 1).is_none(), "it was not asked");
+    // Who does not use the key hears all the same that it runs low.
+    three.hear(now, 2, to(&told, 3).unwrap());
+    assert_eq!(*three.room.hot.lock(), [KeyHash(key)]);
     two.room.spends(key, 30);
     two.look(now);
     assert_eq!(two.room.told.lock()[0].1.level.round(), 50.0);
