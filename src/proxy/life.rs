@@ -326,13 +326,15 @@ impl Known {
                 if let DialError::Connect { error, .. } = &error {
                     tale.secured.get_or_insert_default().fault = Some(error.to_string().into());
                 }
-                match &error {
-                    DialError::Connect { address, .. } | DialError::Timeout { address, .. } => {
+                let connecting = match &error {
+                    DialError::Connect { address, took_us, .. }
+                    | DialError::Timeout { address, took_us, .. } => {
                         tale.backend = Some(*address);
-                        tale.note_phases(before, Duration::ZERO, dialing);
+                        Duration::from_micros((*took_us).into())
                     }
-                    _ => tale.note_phases(before, dialing, Duration::ZERO),
-                }
+                    _ => Duration::ZERO,
+                };
+                tale.note_phases(before, dialing.saturating_sub(connecting), connecting);
                 if matches!(error, DialError::NotAllowed) {
                     return Err(self.turn_away(tale));
                 }

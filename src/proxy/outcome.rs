@@ -280,7 +280,7 @@ mod tests {
         let failed = |code| {
             let address = crate::base::BackendAddr("127.0.0.1:1".parse().unwrap());
             let error = io::Error::from_raw_os_error(code);
-            Outcome::from(&DialError::Connect { address, error, attempts: 1 })
+            Outcome::from(&DialError::Connect { address, error, attempts: 1, took_us: 0 })
         };
         assert_eq!(failed(libc::EMFILE).side, Side::Proxy);
         assert_eq!(failed(libc::ECONNREFUSED).side, Side::Upstream);

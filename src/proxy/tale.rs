@@ -31,6 +31,8 @@ pub(super) struct Tale {
     wait_us: u32,
     connect_us: u32,
     pub(super) attempts: u8,
+    /// Whether it got so far as to dial.
+    dialed: bool,
     told: bool,
     /// Bytes delivered; written by one task only, atomic because it is seen through a shared
     /// reference.
@@ -55,6 +57,7 @@ impl Tale {
             wait_us: 0,
             connect_us: 0,
             attempts: 0,
+            dialed: false,
             told: false,
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
@@ -80,6 +83,7 @@ impl Tale {
 
     /// Notes how long it had lived before, how long it waited, and how long connecting took.
     pub(super) fn note_phases(&mut self, before: Duration, wait: Duration, connect: Duration) {
+        self.dialed = true;
         let before = micros(before).saturating_sub(self.handshake_us);
         self.wait_us = before.saturating_add(micros(wait));
         self.connect_us = micros(connect);
@@ -91,6 +95,10 @@ impl Tale {
             return;
         }
         let total = self.age();
+        if !self.dialed {
+            // What it waited for never came.
+            self.note_phases(total, Duration::ZERO, Duration::ZERO);
+        }
         let [handshake, wait, connect] =
             [self.handshake_us, self.wait_us, self.connect_us].map(duration);
         let stats = self.rule.stats.shard(self.door.worker.index);

@@ -80,6 +80,8 @@ pub enum DialError {
         error: io::Error,
         /// Backends tried.
         attempts: u32,
+        /// Spent connecting, to all of them, microseconds.
+        took_us: u32,
     },
     /// The last one tried did not answer in time.
     #[error("{address} did not answer in time (backend {attempts} of those tried)")]
@@ -88,6 +90,8 @@ pub enum DialError {
         address: BackendAddr,
         /// Backends tried.
         attempts: u32,
+        /// Spent connecting, to all of them, microseconds.
+        took_us: u32,
     },
     /// The whole took too long.
     #[error("no connection before the deadline")]
@@ -445,6 +449,7 @@ impl<'a> Trip<'a> {
         };
         self.connecting += time::now().saturating_duration_since(began);
         let attempts = self.attempts() + 1;
+        let took_us = u32::try_from(self.connecting.as_micros()).unwrap_or(u32::MAX);
         let fault = match result {
             Ok(Ok(connected)) => {
                 lease.account().connected();
@@ -452,10 +457,10 @@ impl<'a> Trip<'a> {
             }
             Ok(Err(error)) if net::is_own_lack(&error) => {
                 // Nothing that another backend, or an ejection, could mend.
-                return Err(DialError::Connect { address, error, attempts });
+                return Err(DialError::Connect { address, error, attempts, took_us });
             }
-            Ok(Err(error)) => DialError::Connect { address, error, attempts },
-            Err(_) => DialError::Timeout { address, attempts },
+            Ok(Err(error)) => DialError::Connect { address, error, attempts, took_us },
+            Err(_) => DialError::Timeout { address, attempts, took_us },
         };
         if blames_backend(&fault) {
             self.pool.connect_failed(lease.account(), &fault);

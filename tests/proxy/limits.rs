@@ -18,7 +18,7 @@ use crate::support::proxy::{Proxy, plan};
 use crate::support::{bytes, until};
 
 /// `burst` connections at once, then `rate` per second.
-fn limited(plan: &mut RulePlan, rate: f64, burst: f64, action: Action) {
+pub(crate) fn limited(plan: &mut RulePlan, rate: f64, burst: f64, action: Action) {
     plan.rate_limit = Some(LimitPlan {
         id: LimitId::of_rule(&plan.name),
         algorithm: Algorithm::TokenBucket(Quota { rate, burst }),

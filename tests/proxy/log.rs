@@ -1,5 +1,7 @@
 //! The access log says of every session what happened to it.
 
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +9,11 @@ use std::time::Duration;
 use tidegate::base::Endpoint;
 use tidegate::net::TcpOptions;
 use tidegate::proxy::{AccessLog, AccessLogFormat, AccessLogOutput, AccessLogPlan, RulePlan};
-use tidegate::traffic::{AuthorizationPlan, AuthorizationRule, Permission};
+use tidegate::traffic::{Action, AuthorizationPlan, AuthorizationRule, Permission};
+use tidegate::upstream::QueuePlan;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::limits::limited;
 use crate::support::backend::{Backend, nobody};
 use crate::support::proxy::{Proxy, plan};
 use crate::support::tls::{Authority, TLS13, over, terminate, terminated};
@@ -68,6 +72,57 @@ async fn every_session_leaves_one_line_that_says_how_it_went() {
     assert_eq!(refused["bytes_down"], 0);
     assert!(refused["fault"].as_str().unwrap().starts_with("Connection refused"), "{refused}");
     assert_eq!(served["handshake_ms"], 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_is_told_although_nothing_came_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = Backend::greeting("!").await;
+    let dead = nobody().await;
+    let cap = |to: &[SocketAddr]| {
+        let mut plan = plan(to);
+        plan.pool.connection_limit = NonZeroU32::new(1);
+        plan.pool.queue = QueuePlan { size: 8, timeout: Duration::from_millis(100) };
+        plan
+    };
+    let proxy =
+        Proxy::with(cap(&[backend.address]), TcpOptions::default(), Some(log(dir.path()))).await;
+    let mut first = proxy.connect().await;
+    first.read_u8().await.unwrap();
+    assert_eq!(proxy.connect().await.read(&mut [0; 8]).await.unwrap(), 0);
+    proxy.has_ended("queue_timeout", 1).await;
+    drop(first);
+    proxy.has_ended("ok", 1).await;
+    proxy.reload(cap(&[dead])).await;
+    assert_eq!(proxy.connect().await.read(&mut [0; 8]).await.unwrap(), 0);
+    proxy.has_ended("connect_failed", 1).await;
+    drop(proxy);
+    let lines = lines(dir.path());
+    let of = |reason: &str| {
+        let line = lines.iter().find(|line| line["reason"] == reason).unwrap();
+        ["wait_ms", "connect_ms"].map(|field| line[field].as_f64().unwrap())
+    };
+    let ([queued, none], [at_once, connecting]) = (of("queue_timeout"), of("connect_failed"));
+    assert!(queued >= 100.0 && none == 0.0, "{lines:?}");
+    assert!(at_once < 100.0 && connecting > 0.0, "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_for_a_token_is_told_although_none_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = Backend::greeting("!").await;
+    let mut rule = plan(&[backend.address]);
+    let delay = Action::Delay { queue: 8, max: Duration::from_millis(100) };
+    limited(&mut rule, 0.01, 1.0, delay);
+    let proxy = Proxy::with(rule, TcpOptions::default(), Some(log(dir.path()))).await;
+    let mut first = proxy.connect().await;
+    first.read_u8().await.unwrap();
+    assert_eq!(proxy.connect().await.read(&mut [0; 8]).await.unwrap(), 0);
+    proxy.has_ended("rate_limited", 1).await;
+    drop((first, proxy));
+    let lines = lines(dir.path());
+    let refused = lines.iter().find(|line| line["reason"] == "rate_limited").unwrap();
+    assert_eq!(refused["wait_ms"], refused["total_ms"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,7 +55,7 @@ async fn a_success_between_failures_keeps_a_backend_in() {
     let live = Server::start().await;
     let pool = start(ejecting(&[live.address, dead().1], LONG));
     let dialed = pool.dial(client(), None).await.unwrap();
-    let fault = || DialError::Timeout { address: dialed.lease.address(), attempts: 1 };
+    let fault = || DialError::Timeout { address: dialed.lease.address(), attempts: 1, took_us: 0 };
     for _ in 0..5 {
         pool.connect_failed(dialed.lease.account(), &fault());
         dialed.lease.account().connected();
