@@ -316,15 +316,20 @@ const PRIVATE: u32 = 0o600;
 /// Writes a file in one step, so that a node that watches it never reads half of it.
 fn write(path: &Path, pem: &str, mode: u32) -> Result<(), CertsError> {
     let mut new = path.to_owned().into_os_string();
-    new.push(".new");
+    new.push(format!(".{}.new", std::process::id()));
     let new = PathBuf::from(new);
     let written = || -> io::Result<()> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
-        // One that was left over keeps its own mode.
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.write_all(pem.as_bytes())?;
-        fs::rename(&new, path)
+        // Nobody else has it open or has put a link there: it may hold a key.
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+        // Whatever the umask.
+        let done = file
+            .set_permissions(Permissions::from_mode(mode))
+            .and_then(|()| file.write_all(pem.as_bytes()))
+            .and_then(|()| fs::rename(&new, path));
+        if done.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        done
     };
     written().map_err(|error| CertsError::Write { path: path.to_owned(), error })
 }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use super::Findings;
 use crate::base::{Endpoint, ListenAddr};
-use crate::net::tls::TlsRoute;
 use crate::proxy::RulePlan;
 
 /// `rules` with their index in the file; `ours` are the node's own listeners and the keys that say
@@ -86,18 +85,29 @@ fn reach_itself(listen: SocketAddr, rule: &RulePlan, i: usize, found: &mut Findi
         let here = address.ip().is_loopback() && ListenAddr(listen).hears(address.ip());
         if address == listen || (here && address.port() == listen.port()) {
             let what = format!("{address} is the rule's own listener {listen}: a loop");
-            let at = match route_to(&backend.address, rule).filter(|_| backend.routed) {
-                Some((r, b)) => format!("rules[{i}].tls.routes[{r}].backends[{b}]"),
-                None => format!("rules[{i}].backends[{b}].address"),
+            let at = match backend.routed {
+                true => route_to(&backend.address, rule, &format!("rules[{i}].tls.routes"), found),
+                false => format!("rules[{i}].backends[{b}].address"),
             };
             found.fault(&at, what, "write the address of the server behind");
         }
     }
 }
 
-/// The first route that leads to `backend`, and where it names it.
-fn route_to(backend: &Endpoint, rule: &RulePlan) -> Option<(usize, usize)> {
-    let routes = rule.tls.as_ref()?.routes.iter().enumerate();
-    let named = |route: &TlsRoute| route.backends.iter().position(|one| one == backend);
-    routes.filter_map(|(r, route)| Some((r, named(route)?))).next()
+/// Where the first of `routes` that leads to `backend` names it.
+fn route_to(backend: &Endpoint, rule: &RulePlan, routes: &str, found: &Findings<'_>) -> String {
+    let all = rule.tls.as_ref().map_or(&[][..], |tls| &tls.routes);
+    let named = all.iter().enumerate().find_map(|(r, route)| {
+        let b = route.backends.iter().position(|one| one == backend)?;
+        Some((r, b, route.backends.len()))
+    });
+    // Of those that were written some were refused, and the others moved up.
+    let moved = |list: &str, len: usize| found.places.has(&format!("{list}[{len}]"));
+    match named {
+        Some((r, b, len)) if !moved(routes, all.len()) => match format!("{routes}[{r}].backends") {
+            list if moved(&list, len) => list,
+            list => format!("{list}[{b}]"),
+        },
+        _ => routes.to_owned(),
+    }
 }

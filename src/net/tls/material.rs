@@ -189,6 +189,11 @@ fn unfit(files: &CertificateFiles, error: &Error) -> MaterialError {
             "name the key that the certificate was made for; `openssl x509 -noout -pubkey` and \
              `openssl pkey -pubout` must say the same",
         ),
+        Error::InvalidCertificate(error) => MaterialError::new(
+            Which::Cert,
+            format!("the first certificate of {cert} cannot be used: {error}"),
+            "have it issued anew, in version 3 of X.509",
+        ),
         _ => MaterialError::new(
             Which::Key,
             format!("{key} holds a key that is broken or of no kind that is spoken"),
